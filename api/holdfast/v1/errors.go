@@ -1,0 +1,76 @@
+// Package holdfastv1 is the public contract of holdfast: generated from the
+// protobuf files beside it, and the errors that it answers.
+package holdfastv1
+
+import (
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/protoadapt"
+)
+
+// Domain is the domain of every ErrorInfo that holdfast makes (AIP-193).
+const Domain = "holdfast"
+
+// Reasons tell errors apart for programs; codes and messages are for protocols
+// and people. They are part of the contract and never change their meaning.
+const (
+	// ReasonInvalidField: a field of the request breaks a rule of the contract.
+	ReasonInvalidField = "INVALID_FIELD"
+	// ReasonUnknownRegion: no shard has the name in the field region.
+	ReasonUnknownRegion = "UNKNOWN_REGION"
+	// ReasonRequestIDReused: the request_id was used before with other content.
+	ReasonRequestIDReused = "REQUEST_ID_REUSED"
+	// ReasonProductExists: the product exists with another amount_in_storage.
+	ReasonProductExists = "PRODUCT_EXISTS"
+	// ReasonProductNotFound: there is no such product.
+	ReasonProductNotFound = "PRODUCT_NOT_FOUND"
+	// ReasonPurchaseNotFound: there is no such purchase.
+	ReasonPurchaseNotFound = "PURCHASE_NOT_FOUND"
+	// ReasonInsufficientStock: the units are not there. The metadata
+	// `available` says how many were.
+	ReasonInsufficientStock = "INSUFFICIENT_STOCK"
+	// ReasonNoWorker: no worker answered. Repeat with the same request_id.
+	ReasonNoWorker = "NO_WORKER"
+	// ReasonWorkerDraining: the worker is shutting down; another one answers.
+	ReasonWorkerDraining = "WORKER_DRAINING"
+	// ReasonShardUnavailable: a shard that the call needs did not answer; the
+	// metadata `shard` names it. Repeat with the same request_id.
+	ReasonShardUnavailable = "SHARD_UNAVAILABLE"
+	// ReasonLockUnavailable: the product's lock could not be had in time, since
+	// etcd is away or another worker holds on to it. Repeat with the same
+	// request_id.
+	ReasonLockUnavailable = "LOCK_UNAVAILABLE"
+)
+
+// Error makes a status error with an ErrorInfo and further details.
+func Error(code codes.Code, reason, message string, metadata map[string]string, details ...protoadapt.MessageV1) error {
+	st := status.New(code, message)
+	info := &errdetails.ErrorInfo{Reason: reason, Domain: Domain, Metadata: metadata}
+	full, err := st.WithDetails(append([]protoadapt.MessageV1{info}, details...)...)
+	if err != nil {
+		return st.Err() // details that cannot be packed lose nothing but themselves
+	}
+	return full.Err()
+}
+
+// FieldError makes an INVALID_ARGUMENT that names the field.
+func FieldError(reason, field, description string) error {
+	return Error(codes.InvalidArgument, reason, field+": "+description, map[string]string{"field": field},
+		&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{
+			{Field: field, Description: description, Reason: reason},
+		}})
+}
+
+// Info returns the ErrorInfo of an error that holdfast made, or nil.
+func Info(err error) *errdetails.ErrorInfo {
+	for _, detail := range status.Convert(err).Details() {
+		if info, ok := detail.(*errdetails.ErrorInfo); ok && info.GetDomain() == Domain {
+			return info
+		}
+	}
+	return nil
+}
+
+// Reason returns the reason of an error that holdfast made, or "".
+func Reason(err error) string { return Info(err).GetReason() }
