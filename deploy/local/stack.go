@@ -1,0 +1,294 @@
+package local
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sync/errgroup"
+)
+
+// StackConfig says what a whole local holdfast consists of. Fields without a
+// default are required.
+type StackConfig struct {
+	Binary      string // the holdfast executable; its coordinators and workers are children
+	Dir         string // data and logs; reused when it holds them, removed by nobody
+	PostgresBin string // see FindPostgres; empty looks for it
+	Shards      []string
+	Workers     int
+
+	HTTPListen string // of the coordinator; a free port of 127.0.0.1 when empty
+	GRPCListen string
+	WorkerArgs []string // further flags for every worker
+	Logger     hclog.Logger
+}
+
+// Stack is a whole holdfast on this machine: one etcd, a Postgres server for
+// each shard, one coordinator and some workers, each a process of its own.
+type Stack struct {
+	Etcd        *Etcd
+	Postgres    map[string]*Postgres // by shard
+	Coordinator *Process
+	Workers     map[string]*Process // by the worker's name
+	HTTPAddress string
+	GRPCAddress string
+	LogDir      string
+
+	cfg  StackConfig
+	logs map[string]*serverLog // by the child's name
+}
+
+// database is the name of the database on each shard's server.
+const database = "holdfast"
+
+// StartStack starts the servers, migrates the shards and starts the processes.
+// It returns when the coordinator answers. After an error nothing is left
+// running. The context bounds only the start.
+func StartStack(ctx context.Context, cfg StackConfig) (*Stack, error) {
+	bin, err := FindPostgres(cfg.PostgresBin)
+	if err != nil {
+		return nil, err
+	}
+	cfg.PostgresBin = bin
+	if cfg.Logger == nil {
+		cfg.Logger = hclog.NewNullLogger()
+	}
+	s := &Stack{
+		cfg: cfg, LogDir: filepath.Join(cfg.Dir, "log"),
+		Postgres: map[string]*Postgres{}, Workers: map[string]*Process{}, logs: map[string]*serverLog{},
+	}
+	if err := s.start(ctx); err != nil {
+		s.Stop()
+		return nil, fmt.Errorf("start local stack: %w", err)
+	}
+	return s, nil
+}
+
+func (s *Stack) start(ctx context.Context) error {
+	if err := os.MkdirAll(s.LogDir, 0o755); err != nil {
+		return err
+	}
+	if err := s.startServers(ctx); err != nil {
+		return err
+	}
+	if err := s.migrate(); err != nil {
+		return err
+	}
+	for i := range s.cfg.Workers {
+		if err := s.StartWorker(fmt.Sprintf("worker-%d", i+1)); err != nil {
+			return err
+		}
+	}
+	if err := s.startCoordinator(); err != nil {
+		return err
+	}
+	return s.awaitCoordinator(ctx)
+}
+
+// startServers starts etcd and all Postgres servers at once.
+func (s *Stack) startServers(ctx context.Context) error {
+	var g errgroup.Group
+	var mu sync.Mutex // guards Postgres
+	g.Go(func() (err error) {
+		s.Etcd, err = StartEtcd(ctx, EtcdConfig{Dir: filepath.Join(s.cfg.Dir, "etcd"), Logger: s.cfg.Logger})
+		return err
+	})
+	for _, shard := range s.cfg.Shards {
+		g.Go(func() error {
+			pg, err := StartPostgres(ctx, PostgresConfig{
+				Bin: s.cfg.PostgresBin, Dir: filepath.Join(s.cfg.Dir, "postgres-"+shard), Logger: s.cfg.Logger,
+			})
+			if err != nil {
+				return err
+			}
+			mu.Lock()
+			s.Postgres[shard] = pg
+			mu.Unlock()
+			return pg.CreateDatabase(ctx, database)
+		})
+	}
+	return g.Wait()
+}
+
+// Shards are the names of the shards.
+func (s *Stack) Shards() []string { return s.cfg.Shards }
+
+// DSNs are the connection strings of the shards.
+func (s *Stack) DSNs() map[string]string {
+	dsns := map[string]string{}
+	for shard, pg := range s.Postgres {
+		dsns[shard] = pg.DSN(database)
+	}
+	return dsns
+}
+
+// Environment is what holdfast's commands need to find the stack, as variables.
+func (s *Stack) Environment() []string {
+	env := []string{
+		"HOLDFAST_CONFIG=" + os.DevNull, // no settings file that happens to lie around
+		"HOLDFAST_ETCD=" + s.Etcd.Endpoint(),
+		"HOLDFAST_COORDINATOR=" + s.GRPCAddress,
+	}
+	for shard, dsn := range s.DSNs() {
+		name := strings.ToUpper(strings.ReplaceAll(shard, "-", "_"))
+		env = append(env, "HOLDFAST_SHARD_"+name+"="+dsn)
+	}
+	slices.Sort(env)
+	return env
+}
+
+// foreignEnvironment is this process's environment without what it says of
+// another holdfast.
+func foreignEnvironment() []string {
+	return slices.DeleteFunc(os.Environ(), func(variable string) bool {
+		return strings.HasPrefix(variable, "HOLDFAST_")
+	})
+}
+
+func (s *Stack) migrate() error {
+	p, err := s.run("migrate", "migrate", "--shards", strings.Join(s.cfg.Shards, ","))
+	if err != nil {
+		return err
+	}
+	if err := p.Wait(); err != nil {
+		return s.failed("migrate", err)
+	}
+	return nil
+}
+
+// StartWorker starts a worker, also one that was killed before under this name.
+func (s *Stack) StartWorker(name string) error {
+	port, err := FreePort()
+	if err != nil {
+		return err
+	}
+	address := fmt.Sprintf("127.0.0.1:%d", port)
+	args := append([]string{"worker", "--name", name, "--listen", address}, s.cfg.WorkerArgs...)
+	p, err := s.run(name, args...)
+	if err != nil {
+		return err
+	}
+	s.Workers[name] = p
+	return nil
+}
+
+func (s *Stack) startCoordinator() (err error) {
+	if s.HTTPAddress, err = s.address(s.cfg.HTTPListen); err != nil {
+		return err
+	}
+	if s.GRPCAddress, err = s.address(s.cfg.GRPCListen); err != nil {
+		return err
+	}
+	s.Coordinator, err = s.run("coordinator", "coordinator",
+		"--http-listen", s.HTTPAddress, "--grpc-listen", s.GRPCAddress)
+	return err
+}
+
+func (s *Stack) address(wanted string) (string, error) {
+	if wanted != "" {
+		return wanted, nil
+	}
+	port, err := FreePort()
+	return net.JoinHostPort("127.0.0.1", fmt.Sprint(port)), err
+}
+
+// run starts a child of the holdfast binary with its output in a log file.
+func (s *Stack) run(name string, args ...string) (*Process, error) {
+	log := s.logs[name]
+	if log == nil {
+		var err error
+		if log, err = openLog(filepath.Join(s.LogDir, name+".log")); err != nil {
+			return nil, err
+		}
+		s.logs[name] = log
+	}
+	return StartProcess(ProcessConfig{
+		Name: name, Path: s.cfg.Binary, Args: args, Log: log,
+		Env: append(foreignEnvironment(), s.Environment()...),
+	})
+}
+
+// awaitCoordinator returns when the coordinator answers, or when one of the
+// children that must run has ended.
+func (s *Stack) awaitCoordinator(ctx context.Context) error {
+	gone := make(chan error, 1+len(s.Workers))
+	stop := make(chan struct{})
+	defer close(stop)
+	watch := func(name string, p *Process) {
+		select {
+		case <-p.Done():
+			gone <- s.failed(name, cmp.Or(p.Wait(), errors.New("ended")))
+		case <-stop:
+		}
+	}
+	go watch("coordinator", s.Coordinator)
+	for name, p := range s.Workers {
+		go watch(name, p)
+	}
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if s.healthy(ctx) {
+			return nil
+		}
+		select {
+		case err := <-gone:
+			return err
+		case <-ctx.Done():
+			return s.failed("coordinator", context.Cause(ctx))
+		case <-tick.C:
+		}
+	}
+}
+
+// healthy asks the coordinator whether it can reach a worker.
+func (s *Stack) healthy(ctx context.Context) bool {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.HTTPAddress+"/readyz", http.NoBody)
+	if err != nil {
+		return false
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return false
+	}
+	_ = resp.Body.Close()
+	return resp.StatusCode == http.StatusOK
+}
+
+// failed adds the last lines of the child's log to an error.
+func (s *Stack) failed(name string, err error) error {
+	return s.logs[name].explain(fmt.Errorf("%s: %w", name, err))
+}
+
+// Stop ends everything: first those who call, then those who are called.
+func (s *Stack) Stop() {
+	const grace = 15 * time.Second
+	if s.Coordinator != nil {
+		s.Coordinator.Terminate(grace)
+	}
+	var wg sync.WaitGroup
+	for _, p := range s.Workers {
+		wg.Go(func() { p.Terminate(grace) })
+	}
+	wg.Wait()
+	for _, pg := range s.Postgres {
+		wg.Go(pg.Stop)
+	}
+	if s.Etcd != nil {
+		wg.Go(s.Etcd.Stop)
+	}
+	wg.Wait()
+	for _, log := range s.logs {
+		_ = log.close()
+	}
+}
