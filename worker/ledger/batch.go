@@ -1,0 +1,173 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Purchase is a row of a shard. TenureID is set on the way in only: it names
+// the tenure that admitted the purchase.
+type Purchase struct {
+	PurchaseID    uuid.UUID
+	ProductID     string
+	RequestID     string
+	Amount        int64
+	CustomerID    string
+	PaymentMethod string
+	State         State
+	CreateTime    time.Time
+	TenureID      uuid.UUID `db:"-"`
+}
+
+// State is where a purchase is in its life.
+type State string
+
+// Confirmed is the state of a purchase that is sold.
+const Confirmed State = "confirmed"
+
+// Outcome is what became of one purchase of a batch that was committed.
+type Outcome int
+
+const (
+	// Fenced: the product has a newer tenure; nothing was stored.
+	Fenced Outcome = iota
+	// Inserted: the purchase is stored and its units are counted.
+	Inserted
+	// Replayed: an earlier purchase has this product and request id; nothing
+	// was stored now. Verify tells the earlier one.
+	Replayed
+)
+
+// Locks the fences of a batch, those that are still their tenure's, in product
+// order, so that two batches never wait for each other in a circle.
+const lockFences = `
+SELECT f.tenure_id
+  FROM fences f JOIN unnest(@product_ids::text[], @tenure_ids::uuid[]) AS mine (product_id, tenure_id)
+       USING (product_id, tenure_id)
+ ORDER BY f.product_id
+   FOR UPDATE OF f`
+
+// Runs after lockFences in the same transaction, so the fences that it joins
+// are the locked ones: a row can be inserted only under a fence that cannot be
+// raised before the commit. The running totals move by what was inserted, not
+// by what was asked for.
+const insertPurchases = `
+WITH inserted AS (
+    INSERT INTO purchases
+           (purchase_id, product_id, request_id, amount, customer_id, payment_method, state, topology, token)
+    SELECT p.purchase_id, p.product_id, p.request_id, p.amount, p.customer_id, p.payment_method,
+           'confirmed', f.topology, f.token
+      FROM unnest(@purchase_ids::uuid[], @product_ids::text[], @tenure_ids::uuid[], @request_ids::text[],
+                  @amounts::bigint[], @customer_ids::text[], @payment_methods::text[])
+           AS p (purchase_id, product_id, tenure_id, request_id, amount, customer_id, payment_method)
+      JOIN fences f USING (product_id, tenure_id)
+    ON CONFLICT ON CONSTRAINT purchases_one_outcome_per_request DO NOTHING
+    RETURNING purchase_id, product_id, amount, create_time
+), moved AS (
+    UPDATE fences f SET purchased = f.purchased + sold.amount
+      FROM (SELECT product_id, sum(amount)::bigint AS amount FROM inserted GROUP BY product_id) sold
+     WHERE f.product_id = sold.product_id
+)
+SELECT purchase_id, create_time FROM inserted`
+
+// Commit stores a batch in one transaction and one round trip, and sets
+// CreateTime and State of the purchases that were inserted. It answers an
+// outcome for each purchase, in their order.
+//
+// On an error nothing is known to be stored: *RefusedError and ErrNotSent say
+// that nothing is, ErrAmbiguous that all of it may be. After ErrAmbiguous the
+// tenures of the batch must end: the lost transaction may still commit, and
+// only a raised fence settles whether it did.
+func (s *Shard) Commit(ctx context.Context, purchases []*Purchase) ([]Outcome, error) {
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("shard %s: commit: %w: %w", s.name, ErrNotSent, err)
+	}
+	defer conn.Release()
+
+	mine := map[uuid.UUID]bool{} // tenures that hold their fence
+	inserted := map[uuid.UUID]time.Time{}
+	err = conn.SendBatch(ctx, commitBatch(purchases, mine, inserted)).Close()
+	if err != nil {
+		return nil, fmt.Errorf("shard %s: commit: %w", s.name, commitError(err))
+	}
+	outcomes := make([]Outcome, len(purchases))
+	for i, p := range purchases {
+		at, ok := inserted[p.PurchaseID]
+		switch {
+		case ok:
+			outcomes[i], p.CreateTime, p.State = Inserted, at, Confirmed
+		case mine[p.TenureID]:
+			outcomes[i] = Replayed
+		}
+	}
+	return outcomes, nil
+}
+
+// commitBatch is the transaction; its answers go into mine and inserted.
+func commitBatch(purchases []*Purchase, mine map[uuid.UUID]bool, inserted map[uuid.UUID]time.Time) *pgx.Batch {
+	tenures, rows := columns(purchases)
+	batch := &pgx.Batch{}
+	batch.Queue("BEGIN ISOLATION LEVEL READ COMMITTED")
+	batch.Queue(lockFences, tenures).Query(func(r pgx.Rows) error {
+		var tenure uuid.UUID
+		_, err := pgx.ForEachRow(r, []any{&tenure}, func() error { mine[tenure] = true; return nil })
+		return err
+	})
+	batch.Queue(insertPurchases, rows).Query(func(r pgx.Rows) error {
+		var (
+			id uuid.UUID
+			at time.Time
+		)
+		_, err := pgx.ForEachRow(r, []any{&id, &at}, func() error { inserted[id] = at; return nil })
+		return err
+	})
+	batch.Queue("COMMIT")
+	return batch
+}
+
+// columns turns purchases into the array parameters of the two statements.
+func columns(purchases []*Purchase) (tenures, rows pgx.NamedArgs) {
+	n := len(purchases)
+	ids, products, owners := make([]uuid.UUID, n), make([]string, n), make([]uuid.UUID, n)
+	requests, amounts := make([]string, n), make([]int64, n)
+	customers, payments := make([]string, n), make([]string, n)
+	locked := make(map[uuid.UUID]bool, n)
+	var lockProducts []string
+	var lockTenures []uuid.UUID
+	for i, p := range purchases {
+		ids[i], products[i], owners[i] = p.PurchaseID, p.ProductID, p.TenureID
+		requests[i], amounts[i] = p.RequestID, p.Amount
+		customers[i], payments[i] = p.CustomerID, p.PaymentMethod
+		if !locked[p.TenureID] {
+			locked[p.TenureID] = true
+			lockProducts, lockTenures = append(lockProducts, p.ProductID), append(lockTenures, p.TenureID)
+		}
+	}
+	tenures = pgx.NamedArgs{"product_ids": lockProducts, "tenure_ids": lockTenures}
+	rows = pgx.NamedArgs{
+		"purchase_ids": ids, "product_ids": products, "tenure_ids": owners, "request_ids": requests,
+		"amounts": amounts, "customer_ids": customers, "payment_methods": payments,
+	}
+	return tenures, rows
+}
+
+// commitError says how much is known after a failed commit. Only an ERROR means
+// that the transaction was rolled back: a FATAL, such as a shutdown, can come
+// after the commit was done and before it was answered.
+func commitError(err error) error {
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) && pgErr.SeverityUnlocalized == "ERROR" {
+		return &RefusedError{cause: pgErr}
+	}
+	if pgconn.SafeToRetry(err) {
+		return fmt.Errorf("%w: %w", ErrNotSent, err)
+	}
+	return fmt.Errorf("%w: %w", ErrAmbiguous, err)
+}

@@ -1,0 +1,97 @@
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+var (
+	// ErrWrongShard is returned when a database belongs to another cluster or is
+	// another shard than the one it is asked to be.
+	ErrWrongShard = errors.New("the database is another shard")
+	// ErrUnclaimed is returned when a database has no schema, or is no shard of
+	// any cluster yet.
+	ErrUnclaimed = errors.New("the database is no shard yet: run holdfast migrate")
+)
+
+// Identity is what a database knows of itself.
+type Identity struct {
+	ClusterID uuid.UUID
+	Shard     string
+	Topology  int64 // the highest topology number seen, 0 for none
+}
+
+const selectIdentity = `
+SELECT cluster_id, name, coalesce((SELECT max(number) FROM topologies), 0) FROM shard`
+
+type querier interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+func readIdentity(ctx context.Context, q querier) (Identity, error) {
+	var id Identity
+	err := q.QueryRow(ctx, selectIdentity).Scan(&id.ClusterID, &id.Shard, &id.Topology)
+	if isNoRows(err) || hasCode(err, undefinedTable) {
+		return id, ErrUnclaimed
+	}
+	return id, err
+}
+
+// Identity reads who the database behind the DSN is, or ErrUnclaimed.
+func (s *Shard) Identity(ctx context.Context) (Identity, error) {
+	id, err := readIdentity(ctx, s.pool)
+	return id, s.readError("read identity", err)
+}
+
+func checkIdentity(ctx context.Context, q querier, name string, clusterID uuid.UUID) error {
+	id, err := readIdentity(ctx, q)
+	switch {
+	case err != nil:
+		return err
+	case id.ClusterID != clusterID:
+		return fmt.Errorf("%w: it belongs to cluster %s, not to %s", ErrWrongShard, id.ClusterID, clusterID)
+	case id.Shard != name:
+		return fmt.Errorf("%w: it is shard %q", ErrWrongShard, id.Shard)
+	}
+	return nil
+}
+
+const insertIdentity = `
+INSERT INTO shard (cluster_id, name) VALUES (@cluster_id, @name) ON CONFLICT (singleton) DO NOTHING`
+
+// Claim makes an unclaimed database the shard of this name in the cluster. It
+// returns ErrWrongShard when the database is another one already.
+func (s *Shard) Claim(ctx context.Context, clusterID uuid.UUID) error {
+	_, err := s.pool.Exec(ctx, insertIdentity, pgx.NamedArgs{"cluster_id": clusterID, "name": s.name})
+	if err == nil {
+		err = checkIdentity(ctx, s.pool, s.name, clusterID)
+	}
+	return s.readError("claim", err)
+}
+
+const insertTopology = `
+INSERT INTO topologies (number, shards) VALUES (@number, @shards) ON CONFLICT (number) DO NOTHING`
+
+const selectTopology = `SELECT shards FROM topologies WHERE number = @number`
+
+// PutTopology records that the shard is part of a topology. The same number
+// with other shards is an error.
+func (s *Shard) PutTopology(ctx context.Context, number int64, shards []string) error {
+	args := pgx.NamedArgs{"number": number, "shards": shards}
+	var stored []string
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, insertTopology, args); err != nil {
+			return err
+		}
+		return tx.QueryRow(ctx, selectTopology, args).Scan(&stored)
+	})
+	if err == nil && !slices.Equal(stored, shards) {
+		err = fmt.Errorf("topology %d has the shards %v here, not %v", number, stored, shards)
+	}
+	return s.readError("put topology", err)
+}

@@ -1,0 +1,164 @@
+package ledger
+
+import (
+	"context"
+	"fmt"
+	"iter"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+// Check asks whether a tenure is current and, when RequestID is set, what
+// became of an earlier request of its product.
+type Check struct {
+	ProductID string
+	TenureID  uuid.UUID
+	RequestID string
+}
+
+// Checked answers a Check.
+type Checked struct {
+	Current bool      // the fence is still the tenure's
+	First   *Purchase // the earlier purchase with that request id, or nil
+}
+
+const purchaseColumns = `
+p.purchase_id, p.product_id, p.request_id, p.amount, p.customer_id, p.payment_method, p.state, p.create_time`
+
+const verifyFences = `
+SELECT f.tenure_id IS NOT DISTINCT FROM c.tenure_id
+  FROM unnest(@product_ids::text[], @tenure_ids::uuid[]) WITH ORDINALITY AS c (product_id, tenure_id, n)
+  LEFT JOIN fences f USING (product_id)
+ ORDER BY c.n`
+
+const firstOutcomes = `
+SELECT` + purchaseColumns + `
+  FROM unnest(@product_ids::text[], @request_ids::text[]) AS c (product_id, request_id)
+  JOIN purchases p USING (product_id, request_id)`
+
+// Verify answers the checks, in their order. A tenure that is current here was
+// current when the read began: a newer one fences every shard before it does
+// anything, so one shard is enough to ask. This is the ReadIndex of Raft
+// (Ongaro, "Consensus: Bridging Theory and Practice", 6.4) with a fence for a
+// quorum.
+//
+// First outcomes are read after the fences, by a newer snapshot: what an older
+// tenure committed before it was fenced is seen.
+func (s *Shard) Verify(ctx context.Context, checks []Check) ([]Checked, error) {
+	n := len(checks)
+	products, tenures, requests := make([]string, n), make([]uuid.UUID, n), make([]string, n)
+	for i, c := range checks {
+		products[i], tenures[i], requests[i] = c.ProductID, c.TenureID, c.RequestID
+	}
+	args := pgx.NamedArgs{"product_ids": products, "tenure_ids": tenures, "request_ids": requests}
+	answers := make([]Checked, 0, n)
+	first := map[[2]string]*Purchase{}
+	batch := &pgx.Batch{}
+	batch.Queue(verifyFences, args).Query(func(rows pgx.Rows) error {
+		var current bool
+		_, err := pgx.ForEachRow(rows, []any{&current}, func() error {
+			answers = append(answers, Checked{Current: current})
+			return nil
+		})
+		return err
+	})
+	batch.Queue(firstOutcomes, args).Query(func(rows pgx.Rows) error {
+		found, err := pgx.CollectRows(rows, pgx.RowToAddrOfStructByPos[Purchase])
+		for _, p := range found {
+			first[[2]string{p.ProductID, p.RequestID}] = p
+		}
+		return err
+	})
+	if err := s.pool.SendBatch(ctx, batch).Close(); err != nil {
+		return nil, s.readError("verify", err)
+	}
+	for i, c := range checks {
+		answers[i].First = first[[2]string{c.ProductID, c.RequestID}]
+	}
+	return answers, nil
+}
+
+// Product reads one product. It returns ErrNotFound when this shard has none.
+func (s *Shard) Product(ctx context.Context, productID string) (*Product, error) {
+	rows, _ := s.pool.Query(ctx, selectProduct, pgx.NamedArgs{"product_id": productID})
+	p, err := pgx.CollectExactlyOneRow(rows, pgx.RowToAddrOfStructByPos[Product])
+	return p, s.readError("read product", err)
+}
+
+const selectProducts = `
+SELECT product_id, amount_in_storage, create_time FROM products
+ WHERE product_id > @after ORDER BY product_id LIMIT @limit`
+
+// Products reads the next products after an id, in order of id.
+func (s *Shard) Products(ctx context.Context, after string, limit int) ([]Product, error) {
+	rows, _ := s.pool.Query(ctx, selectProducts, pgx.NamedArgs{"after": after, "limit": limit})
+	products, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Product])
+	return products, s.readError("list products", err)
+}
+
+const selectTotals = `
+SELECT product_id, purchased FROM fences WHERE product_id = ANY(@product_ids)`
+
+// Totals reads the units that this shard has sold of each product.
+func (s *Shard) Totals(ctx context.Context, productIDs []string) (map[string]int64, error) {
+	totals := make(map[string]int64, len(productIDs))
+	rows, _ := s.pool.Query(ctx, selectTotals, pgx.NamedArgs{"product_ids": productIDs})
+	var (
+		id        string
+		purchased int64
+	)
+	_, err := pgx.ForEachRow(rows, []any{&id, &purchased}, func() error { totals[id] = purchased; return nil })
+	return totals, s.readError("read totals", err)
+}
+
+const selectPurchase = `SELECT` + purchaseColumns + ` FROM purchases p WHERE p.purchase_id = @purchase_id`
+
+// Purchase reads one purchase. It returns ErrNotFound when there is none.
+func (s *Shard) Purchase(ctx context.Context, id uuid.UUID) (*Purchase, error) {
+	rows, _ := s.pool.Query(ctx, selectPurchase, pgx.NamedArgs{"purchase_id": id})
+	p, err := pgx.CollectExactlyOneRow(rows, pgx.RowToAddrOfStructByPos[Purchase])
+	return p, s.readError("read purchase", err)
+}
+
+// Filter selects purchases; an empty field selects all.
+type Filter struct{ ProductID, CustomerID string }
+
+const selectPurchases = `SELECT` + purchaseColumns + ` FROM purchases p
+ WHERE p.purchase_id > @after
+   AND (@product_id::text = '' OR p.product_id = @product_id)
+   AND (@customer_id::text = '' OR p.customer_id = @customer_id)
+ ORDER BY p.purchase_id LIMIT @limit`
+
+// Purchases reads the next purchases after an id, in order of id.
+func (s *Shard) Purchases(ctx context.Context, f Filter, after uuid.UUID, limit int) ([]Purchase, error) {
+	rows, _ := s.pool.Query(ctx, selectPurchases, pgx.NamedArgs{
+		"after": after, "limit": limit, "product_id": f.ProductID, "customer_id": f.CustomerID,
+	})
+	purchases, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Purchase])
+	return purchases, s.readError("list purchases", err)
+}
+
+// AllPurchases reads every purchase of the shard, a page at a time.
+func (s *Shard) AllPurchases(ctx context.Context) iter.Seq2[Purchase, error] {
+	const page = 5000
+	return func(yield func(Purchase, error) bool) {
+		var after uuid.UUID
+		for {
+			purchases, err := s.Purchases(ctx, Filter{}, after, page)
+			if err != nil {
+				yield(Purchase{}, fmt.Errorf("read all purchases: %w", err))
+				return
+			}
+			for _, p := range purchases {
+				if !yield(p, nil) {
+					return
+				}
+			}
+			if len(purchases) < page {
+				return
+			}
+			after = purchases[page-1].PurchaseID
+		}
+	}
+}

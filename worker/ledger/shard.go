@@ -1,0 +1,116 @@
+package ledger
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+var (
+	// ErrFenced is returned when a newer tenure of the product is known in the
+	// shard. The caller's tenure is over.
+	ErrFenced = errors.New("fenced by a newer tenure")
+	// ErrNotSent is returned when no statement reached the shard.
+	ErrNotSent = errors.New("shard not reached")
+	// ErrAmbiguous is returned when the answer to a commit is missing: it may
+	// have happened, or may still happen.
+	ErrAmbiguous = errors.New("commit not answered")
+	// ErrNotFound is returned when there is no such row.
+	ErrNotFound = errors.New("not found")
+)
+
+// RefusedError is returned when the database refused a transaction, which it
+// rolled back: nothing was stored.
+type RefusedError struct{ cause *pgconn.PgError }
+
+func (e *RefusedError) Error() string { return "shard refused: " + e.cause.Error() }
+func (e *RefusedError) Unwrap() error { return e.cause }
+
+// Config says how to reach a shard.
+type Config struct {
+	Name string // the shard's name in the topology
+	DSN  string // a libpq connection string or URL
+
+	// ClusterID, when set, is checked together with Name on every new
+	// connection: a DSN that comes to point at another database, after a
+	// failover say, is refused before anything is read or written there.
+	ClusterID uuid.UUID
+
+	// StatementTimeout bounds each statement, LockTimeout each wait for a row
+	// lock (5 s and 2 s when zero). A backend whose client stalled inside a
+	// transaction is ended after StatementTimeout, so that a stalled holder
+	// cannot keep a fence locked.
+	StatementTimeout, LockTimeout time.Duration
+	MaxConns                      int32 // 16 when zero
+}
+
+// Shard is one Postgres database. It is safe for concurrent use.
+type Shard struct {
+	name string
+	pool *pgxpool.Pool
+}
+
+// Open prepares a pool of connections. It does not connect: a shard that is
+// down fails the calls that need it, not the start of those that do not.
+func Open(cfg Config) (*Shard, error) {
+	pc, err := pgxpool.ParseConfig(cfg.DSN)
+	if err != nil {
+		return nil, fmt.Errorf("shard %s: %w", cfg.Name, err)
+	}
+	stmt := cmp.Or(cfg.StatementTimeout, 5*time.Second)
+	lock := cmp.Or(cfg.LockTimeout, 2*time.Second)
+	params := pc.ConnConfig.RuntimeParams
+	params["application_name"] = "holdfast"
+	params["statement_timeout"] = milliseconds(stmt)
+	params["idle_in_transaction_session_timeout"] = milliseconds(stmt)
+	params["lock_timeout"] = milliseconds(lock)
+	// The fence protocol relies on each statement seeing the newest rows.
+	params["default_transaction_isolation"] = "read committed"
+	pc.ConnConfig.ConnectTimeout = cmp.Or(pc.ConnConfig.ConnectTimeout, 2*time.Second)
+	pc.MaxConns = cmp.Or(cfg.MaxConns, 16)
+	if cfg.ClusterID != uuid.Nil {
+		pc.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+			return checkIdentity(ctx, conn, cfg.Name, cfg.ClusterID)
+		}
+	}
+	pool, err := pgxpool.NewWithConfig(context.Background(), pc)
+	if err != nil {
+		return nil, fmt.Errorf("shard %s: %w", cfg.Name, err)
+	}
+	return &Shard{name: cfg.Name, pool: pool}, nil
+}
+
+func milliseconds(d time.Duration) string { return fmt.Sprint(d.Milliseconds()) }
+
+// Name is the shard's name in the topology.
+func (s *Shard) Name() string { return s.name }
+
+// Close ends all connections.
+func (s *Shard) Close() { s.pool.Close() }
+
+// readError names the shard and the action, and turns "no row" into ErrNotFound.
+func (s *Shard) readError(action string, err error) error {
+	if err == nil {
+		return nil
+	}
+	if isNoRows(err) {
+		err = ErrNotFound
+	}
+	return fmt.Errorf("shard %s: %s: %w", s.name, action, err)
+}
+
+func isNoRows(err error) bool { return errors.Is(err, pgx.ErrNoRows) }
+
+const undefinedTable = "42P01"
+
+func hasCode(err error, code string) bool {
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && pgErr.Code == code
+}
