@@ -1,0 +1,137 @@
+// Package lockmgr hands out named, fenced locks kept in etcd. It owns the keys
+// below one prefix and the leases these keys hang on. It promises order (first
+// come, first served), a token that rises with every owner of a name, and a
+// context that ends before anybody else could own the name. It does not
+// promise exclusion, because no lock with a lease can: a holder may be paused
+// between looking at its lock and acting. Whoever stores something must compare
+// tokens; the lock only decides who should work, so that the comparison rarely
+// refuses. The package knows nothing of the work that is guarded.
+//
+// # Words
+//
+//   - name: what is locked, any non-empty string
+//   - owner: who this manager is, an opaque string that rivals can read
+//   - lease: the etcd lease of one acquisition; it guards one key and is never
+//     shared or used again
+//   - place: the create revision of an acquisition's key; the queue of a name is
+//     its keys in that order, and the first one owns the name
+//   - token: the revision of the write that confirmed the ownership
+//   - trust: the time a lease is believed in without asking, from the moment a
+//     renewal was asked for until asked + TTL − margin
+//
+// # Keys
+//
+//	<prefix>/<escaped name>/<lease id, 16 hex digits>  →  owner
+//
+// The name is escaped as one path segment, so the keys of "a" are never in the
+// range of "a/b". A key carries its lease in its path and dies with it: whatever
+// an acquisition writes or deletes is its own.
+//
+// # Protocol
+//
+//	    grant a lease, asked_at := now ◄──────────────────────────┐
+//	                  │                                           │
+//	first Txn: is there a key under the name?                     │
+//	 │ no: put mine                │ yes: put mine                │
+//	 │                             ▼                              │
+//	 │                      ┌─────────────┐  my key is gone, or   │
+//	 │                      │   waiting   │  trust ran out        │
+//	 │                      └─────────────┘ ──────────────────────┘
+//	 │      no key is older: │           │
+//	 │       confirming Txn, │           │ cancelled, draining
+//	 │        put mine again │           │
+//	 ▼                       ▼           │
+//	┌─────────────────────────┐          │
+//	│         owning          │          │
+//	└─────────────────────────┘          │
+//	 │ Release,   │ trust    │ a renewal │
+//	 │ Drain      │ ran out  │ says it   │
+//	 │            │          │ is gone   │
+//	 │ErrReleased │ErrExpired│ErrLost    │
+//	 ▼            ▼          ▼           ▼
+//	┌──────────────────────────────────────────┐
+//	│ ended: the context is over, the lease is │
+//	│ revoked in the background for one TTL    │
+//	└──────────────────────────────────────────┘
+//
+// The confirming Txn succeeds only if the key still has the create revision of its
+// place and no key under the name has a smaller one. A waiter waits for the deletion
+// of the key right before its own, and of its own, and reads the queue again about
+// every second.
+//
+// Ownership is always the result of a write, never of a read: a read can be
+// stale, and a waiter whose own key has gone could skip into a place it has
+// lost. TryAcquire is the same first Txn, with a read of the holder instead of
+// the place in the queue.
+//
+// The token is the revision of that write and not the key's create revision, so
+// it is larger than the token of everybody who owned the name before: waiters
+// confirm after the last owner's key has gone.
+//
+// # Trust
+//
+// etcd keeps a lease for its TTL from the moment a renewal arrives, which is
+// later than the moment it was asked for. So trust is counted from before the
+// request was sent, on the monotonic clock, with the TTL that the server granted,
+// less a tenth of it for clocks that run at different speeds and for the time a
+// holder needs to notice. Renewals are asked for after a fifth to a third of the
+// TTL, at random, so that ten thousand leases do not come due together. A lease
+// is never renewed after its trust has ended, even if etcd would: the holder has
+// been told. Nor is it renewed while Config.Alive says that the guarded work is
+// stuck.
+//
+// The context of a lock looks at the clock itself when it is asked, so a process
+// that was stopped for a minute cannot see an old answer before its timers have
+// run. Contexts derived from it end a moment later.
+//
+// # Failures
+//
+//   - Request of the Txn lost, or its reply: both look the same. The lease is
+//     revoked, which undoes the key if there is one, and the error is returned.
+//     Should the revocation overtake the Txn, the put fails for want of its lease.
+//   - Reply of the grant lost: a lease without a key remains for one TTL.
+//   - Reply of a confirming write lost: the waiter still has its place, and
+//     confirms again. The later revision is its token.
+//   - Caller gives up: its place is revoked in the background; its successors
+//     do not wait for it.
+//   - Waiter's watch compacted, closed, or without leader: it reads again. The
+//     place is a revision in etcd and nothing a watch could lose.
+//   - Delete event lost: the poll, about a second apart, finds the same.
+//   - Waiter's lease expired: it starts again at the end of the queue, and says so
+//     in the log.
+//   - Waiter died: its key blocks its successors until its lease ends, like a
+//     holder's. It can be evicted as soon as it is at the head of the queue.
+//   - etcd away: held locks end with [ErrExpired] when trust runs out, before any
+//     rival can own them. Calls return when their context ends, or when etcd has
+//     not answered for one TTL.
+//   - Release fails: the lock has ended all the same. The lease is revoked in
+//     the background for one TTL; after that etcd has forgotten the lease anyway.
+//   - Process paused beyond the TTL: a rival may own the name while the paused
+//     holder acts on its last look at its context. Only the token stops it.
+//   - Lease revoked by somebody else ([Manager.Evict]): the holder learns it from
+//     its next renewal and ends with [ErrLost].
+//   - One renewal blocked: etcd answers the renewals of a stream in order and
+//     holds back the answer for an expired lease until it is revoked. Leases are
+//     spread over several streams, and a stream that owes an answer for a quarter
+//     of the TTL is replaced.
+//   - Contention watch interrupted: all keys are read before it goes on.
+//   - Connection silently dead: gRPC notices only with keepalive pings. Set
+//     DialKeepAliveTime on the client to less than the TTL, so that renewals reach
+//     another member in time.
+//
+// # Cost
+//
+// Acquiring is two writes, a grant and a Txn; taking over from another owner is one
+// more read and write; releasing is one write, and another one later that nobody waits for. A held lock costs a renewal every
+// fifth to third of a TTL, which is no write, about a kilobyte of memory, and no
+// goroutine. All locks of a manager share one watch.
+//
+// The end of a lease is the most expensive of these: etcd waits for its disk each
+// time, and does nothing else meanwhile. That bounds how often locks may change hands,
+// to some hundred times a second on an ordinary disk, whoever holds them. It is also
+// why Release and Drain delete keys, and leave the empty leases to the background.
+//
+// The reasons for not using the concurrency package of etcd's client are the
+// items above. Its weaknesses were found by Jepsen (https://jepsen.io/analyses/etcd-3.4.3)
+// and by reading it.
+package lockmgr

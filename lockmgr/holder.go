@@ -1,0 +1,78 @@
+package lockmgr
+
+import (
+	"context"
+	"fmt"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// Holder is somebody who owns a name, as seen by reading etcd. When it is looked at
+// it may be past.
+type Holder struct {
+	Name  string
+	Owner string // Config.Owner of the holder's manager
+	// Token is the holder's token. If the first in the queue has not confirmed its
+	// ownership yet, it is the revision of its place, which is smaller than the
+	// token it will get.
+	Token int64
+	Lease clientv3.LeaseID
+}
+
+func newHolder(name string, kv *mvccpb.KeyValue) Holder {
+	return Holder{
+		Name:  name,
+		Owner: string(kv.Value),
+		Token: kv.ModRevision,
+		Lease: clientv3.LeaseID(kv.Lease),
+	}
+}
+
+// Holder returns who owns name, or [ErrNotHeld].
+func (m *Manager) Holder(ctx context.Context, name string) (Holder, error) {
+	ctx, cancel := context.WithTimeout(ctx, m.ttl)
+	defer cancel()
+	resp, err := m.client.Get(ctx, m.keys.queue(name), clientv3.WithFirstCreate()...)
+	if err != nil {
+		return Holder{}, fmt.Errorf("read holder of lock %q: %w", name, err)
+	}
+	if len(resp.Kvs) == 0 {
+		return Holder{}, fmt.Errorf("lock %q: %w", name, ErrNotHeld)
+	}
+	return newHolder(name, resp.Kvs[0]), nil
+}
+
+// Holders returns all owners below the prefix, without those who wait, in the order
+// of their escaped names.
+func (m *Manager) Holders(ctx context.Context) ([]Holder, error) {
+	var holders []Holder
+	var first int64 // create revision of the last holder's key
+	_, err := m.scan(ctx, func(kv *mvccpb.KeyValue) {
+		name, _, ok := m.keys.parse(kv.Key)
+		last := len(holders) - 1
+		switch {
+		case !ok:
+		case last < 0 || holders[last].Name != name:
+			holders, first = append(holders, newHolder(name, kv)), kv.CreateRevision
+		case kv.CreateRevision < first:
+			holders[last], first = newHolder(name, kv), kv.CreateRevision
+		}
+	})
+	return holders, err
+}
+
+// Evict takes a lock from a holder that is believed to be dead, by revoking its
+// lease; the next in the queue owns the name at once. A holder that is not dead
+// goes on until it hears of it. That is safe only because the guarded work is
+// fenced by the token: never evict where it is not. A holder that has left, also one
+// that has acquired the name again, is not affected.
+func (m *Manager) Evict(ctx context.Context, h Holder) error {
+	ctx, cancel := context.WithTimeout(ctx, m.ttl)
+	defer cancel()
+	if err := revoke(ctx, m.client, h.Lease); err != nil {
+		return fmt.Errorf("evict %s from lock %q: %w", h.Owner, h.Name, err)
+	}
+	m.log.Info("holder evicted", "lock", h.Name, "owner", h.Owner, "token", h.Token)
+	return nil
+}
