@@ -17,6 +17,9 @@ const Domain = "holdfast"
 const (
 	// ReasonInvalidField: a field of the request breaks a rule of the contract.
 	ReasonInvalidField = "INVALID_FIELD"
+	// ReasonMalformedRequest: an HTTP request is none of the contract's, so that
+	// there is no field to name; the message says what to change.
+	ReasonMalformedRequest = "MALFORMED_REQUEST"
 	// ReasonUnknownRegion: no shard has the name in the field region.
 	ReasonUnknownRegion = "UNKNOWN_REGION"
 	// ReasonRequestIDReused: the request_id was used before with other content.

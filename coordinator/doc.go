@@ -1,0 +1,36 @@
+// Package coordinator is the front door: it validates, routes by product, and
+// answers. It holds no database credentials and no state; any number of
+// coordinators serve side by side.
+//
+// # The way of a request
+//
+// The service checks the request against the rules of the contract, fills in
+// request_id and region, and asks the router for the product's workers. The
+// router ranks all workers for the product by rendezvous hashing of their stable
+// names, so that every coordinator tries the same one first, and a worker that
+// comes or goes moves only its own products. HTTP/JSON is the same service
+// behind grpc-gateway.
+//
+// # Promises
+//
+//   - A request that breaks a rule reaches no worker; the error names the field.
+//   - A call to a worker that died, drains or does not answer in time is
+//     repeated on the next one, until the caller's deadline. That is safe
+//     because every purchase has a request_id before it is sent: the next worker
+//     finds the first outcome if there was one.
+//   - An answer that a worker gave is passed on as it is.
+//
+// # Failures
+//
+//   - No worker is known, or none answers: UNAVAILABLE, reason NO_WORKER, a
+//     moment before the caller's deadline.
+//   - An HTTP request that is none of the contract's, such as one with a misspelt
+//     field: 400, reason MALFORMED_REQUEST; 413 when it is too large, 415 when it
+//     is not sent as application/json.
+//   - etcd is away: the last known workers and topology are used.
+//
+// Retries are the router's own and not gRPC's: gRPC does not repeat a call once
+// a server has sent headers, and its name resolver for etcd drops what a
+// rendezvous picker needs, fails every call on an empty list and stops when its
+// watch closes.
+package coordinator

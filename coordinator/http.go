@@ -1,0 +1,97 @@
+package coordinator
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/holdfast-io/holdfast/api"
+	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
+)
+
+// maxBody bounds a request's body and a gRPC message: about a thousand purchases
+// with the longest ids.
+const maxBody = 1 << 20
+
+// httpHandler serves the service as HTTP/JSON, its OpenAPI document, and whether
+// it lives (/healthz) and knows a worker (/readyz).
+func httpHandler(ctx context.Context, s *service) (http.Handler, error) {
+	gateway := runtime.NewServeMux(
+		// A product id may hold a slash, which a path carries escaped.
+		runtime.WithUnescapingMode(runtime.UnescapingModeAllCharacters),
+		runtime.WithErrorHandler(writeError),
+		runtime.WithRoutingErrorHandler(writeRoutingError),
+		runtime.WithMarshalerOption(runtime.MIMEWildcard, jsonForm),
+	)
+	if err := gateway.HandlePath(http.MethodGet, "/v1/products/{product_id=**}", getProduct(gateway, s)); err != nil {
+		return nil, err
+	}
+	if err := holdfastv1.RegisterProductServiceHandlerServer(ctx, gateway, s); err != nil {
+		return nil, err
+	}
+	if err := holdfastv1.RegisterPurchaseServiceHandlerServer(ctx, gateway, s); err != nil {
+		return nil, err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/v1/", wellFormed(gateway))
+	mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", mimeJSON)
+		_, _ = w.Write(api.OpenAPI)
+	})
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if !s.router.ready() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+		}
+	})
+	return mux, nil
+}
+
+// getProduct reads products whose ids hold slashes. The contract's own path is
+// one segment, and grpc-gateway takes also an escaped slash for its end.
+func getProduct(gateway *runtime.ServeMux, s *service) runtime.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request, path map[string]string) {
+		ctx, err := runtime.AnnotateIncomingContext(r.Context(), gateway, r, holdfastv1.ProductService_GetProduct_FullMethodName)
+		if err != nil {
+			writeError(r.Context(), gateway, jsonForm, w, r, err)
+			return
+		}
+		product, err := s.GetProduct(ctx, &holdfastv1.GetProductRequest{ProductId: path["product_id"]})
+		if err != nil {
+			writeError(ctx, gateway, jsonForm, w, r, err)
+			return
+		}
+		runtime.ForwardResponseMessage(ctx, gateway, jsonForm, w, r, product)
+	}
+}
+
+// writeError is grpc-gateway's, but for stock that is not there: that is a
+// conflict with what others bought, where gRPC's code maps to a bad request. And
+// what grpc-gateway refused by itself gets a reason.
+func writeError(
+	ctx context.Context, mux *runtime.ServeMux, m runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error,
+) {
+	switch reason := holdfastv1.Reason(err); {
+	case reason == holdfastv1.ReasonInsufficientStock:
+		err = &runtime.HTTPStatusError{HTTPStatus: http.StatusConflict, Err: err}
+	case reason == "" && status.Code(err) == codes.InvalidArgument:
+		err = malformed(status.Convert(err).Message())
+	}
+	runtime.DefaultHTTPErrorHandler(ctx, mux, m, w, r, err)
+}
+
+// writeRoutingError is grpc-gateway's, which says 501 of a method that a path
+// does not have.
+func writeRoutingError(
+	ctx context.Context, mux *runtime.ServeMux, m runtime.Marshaler, w http.ResponseWriter, r *http.Request, httpStatus int,
+) {
+	if httpStatus == http.StatusMethodNotAllowed {
+		err := status.Error(codes.Unimplemented, http.StatusText(httpStatus))
+		writeError(ctx, mux, m, w, r, &runtime.HTTPStatusError{HTTPStatus: httpStatus, Err: err})
+		return
+	}
+	runtime.DefaultRoutingErrorHandler(ctx, mux, m, w, r, httpStatus)
+}
