@@ -164,7 +164,7 @@ func columns(purchases []*Purchase) (tenures, rows pgx.NamedArgs) {
 func commitError(err error) error {
 	var pgErr *pgconn.PgError
 	if errors.As(err, &pgErr) && pgErr.SeverityUnlocalized == "ERROR" {
-		return &RefusedError{cause: pgErr}
+		return &RefusedError{PgError: pgErr}
 	}
 	if pgconn.SafeToRetry(err) {
 		return fmt.Errorf("%w: %w", ErrNotSent, err)

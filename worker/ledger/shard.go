@@ -28,10 +28,16 @@ var (
 
 // RefusedError is returned when the database refused a transaction, which it
 // rolled back: nothing was stored.
-type RefusedError struct{ cause *pgconn.PgError }
+type RefusedError struct{ PgError *pgconn.PgError }
 
-func (e *RefusedError) Error() string { return "shard refused: " + e.cause.Error() }
-func (e *RefusedError) Unwrap() error { return e.cause }
+func (e *RefusedError) Error() string { return "shard refused: " + e.PgError.Error() }
+func (e *RefusedError) Unwrap() error { return e.PgError }
+
+// TimedOut tells that a row lock was not had in time (lock_timeout), or that a
+// statement took too long (statement_timeout): the same may be taken later.
+func (e *RefusedError) TimedOut() bool {
+	return e.PgError.Code == "55P03" || e.PgError.Code == "57014"
+}
 
 // Config says how to reach a shard.
 type Config struct {

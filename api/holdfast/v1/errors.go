@@ -40,6 +40,10 @@ const (
 	// ReasonShardUnavailable: a shard that the call needs did not answer; the
 	// metadata `shard` names it. Repeat with the same request_id.
 	ReasonShardUnavailable = "SHARD_UNAVAILABLE"
+	// ReasonFenced: the shards know newer tenures of the product than etcd, which
+	// lost data or was restored from a backup. Nothing is sold until an operator
+	// has repaired it.
+	ReasonFenced = "FENCED"
 	// ReasonLockUnavailable: the product's lock could not be had in time, since
 	// etcd is away or another worker holds on to it. Repeat with the same
 	// request_id.

@@ -1,0 +1,318 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/holdfast-io/holdfast/worker/ledger"
+)
+
+// Nobody thinks of all orders in which purchases, answers and failures can come.
+// Whatever they are, no unit is sold twice and no caller is forgotten.
+func TestAdmissionKeepsItsPromises(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		w := newWorld(t)
+		t.Repeat(map[string]func(*rapid.T){
+			"":          w.check,
+			"buy":       w.buy,
+			"buy more":  w.buy,
+			"send":      w.send,
+			"settle":    w.settle,
+			"ask":       w.ask,
+			"answer":    w.answer,
+			"take over": func(t *rapid.T) { w.onceIn(t, 10, func() { w.current = false }) },
+			"stop":      func(t *rapid.T) { w.onceIn(t, 10, w.stop) },
+		})
+		w.finish(t)
+	})
+}
+
+// world is a tenure, its shards as they really are, and who asked for what.
+type world struct {
+	*bench
+	storage  int64 // available at the beginning
+	sold     int64 // units that this tenure stored, known to it or not
+	inserted int64 // units that it was told are stored
+	current  bool
+	rows     map[saleKey]*ledger.Purchase
+	sent     map[*fakeShard][]*sale
+	asked    map[*fakeShard][]check
+	clock    int // counts steps
+	began    map[saleKey]int
+	callers  []caller
+}
+
+type caller struct {
+	Purchase
+	sale *sale
+	came int
+}
+
+func newWorld(t *rapid.T) *world {
+	w := &world{
+		storage: rapid.Int64Range(1, 30).Draw(t, "storage"), current: true,
+		rows: map[saleKey]*ledger.Purchase{}, began: map[saleKey]int{},
+		sent: map[*fakeShard][]*sale{}, asked: map[*fakeShard][]check{},
+	}
+	w.bench = newBench(w.storage)
+	for range rapid.IntRange(0, 3).Draw(t, "earlier") { // sold by tenures before
+		p := drawPurchase(t)
+		row := p.row(w.fence.TenureID)
+		w.rows[saleKey{p.Region, p.RequestID}] = &row
+	}
+	return w
+}
+
+const poisoner = "mallory" // whose purchases the database refuses
+
+func drawPurchase(t *rapid.T) Purchase {
+	p := wish(rapid.SampledFrom([]string{"eu", "us"}).Draw(t, "region"),
+		fmt.Sprint("r", rapid.IntRange(0, 20).Draw(t, "request")), rapid.Int64Range(1, 8).Draw(t, "amount"))
+	p.CustomerID = rapid.SampledFrom([]string{"ann", "ann", "ann", "ann", "bob", poisoner}).Draw(t, "customer")
+	return p
+}
+
+func (w *world) shard(t *rapid.T) *fakeShard {
+	return rapid.SampledFrom([]*fakeShard{w.eu, w.us}).Draw(t, "shard")
+}
+
+// buy admits what a random caller wants.
+func (w *world) buy(t *rapid.T) {
+	w.clock++
+	p := drawPurchase(t)
+	key := saleKey{p.Region, p.RequestID}
+	known := w.pending[key]
+	s, err := w.admit(p)
+	switch {
+	case w.ended != errors.Is(err, errTenureEnded):
+		t.Fatalf("ended is %t, admit returned %v", w.ended, err)
+	case errors.Is(err, errRequestIDReused):
+		if known == nil || sameContent(&known.row, p) {
+			t.Fatalf("%v is the first of its content", p)
+		}
+	case err == nil && known != nil && s != known:
+		t.Fatalf("%v did not join the one that is on its way", p)
+	case err == nil:
+		w.callers = append(w.callers, caller{p, s, w.clock})
+	}
+}
+
+// send gives a shard its next batch, if it is ready for one.
+func (w *world) send(t *rapid.T) {
+	if f := w.shard(t); len(w.sent[f]) == 0 {
+		w.sent[f] = w.lanes.byShard[f.name].commits.take()
+	}
+}
+
+// settle answers a batch, in one of the ways in which batches are answered.
+func (w *world) settle(t *rapid.T) {
+	f := w.shard(t)
+	before := w.available
+	how := rapid.SampledFrom([]string{"stored", "stored", "stored", "not sent", "request lost", "reply lost"}).Draw(t, "how")
+	w.settleAs(t, f, how)
+	if how == "request lost" || how == "reply lost" {
+		if w.available != before {
+			t.Fatalf("%d units given back though they may be sold", w.available-before)
+		}
+	}
+}
+
+func (w *world) settleAs(t *rapid.T, f *fakeShard, how string) {
+	if len(w.sent[f]) == 0 {
+		return
+	}
+	batch := w.sent[f]
+	w.sent[f] = nil
+	f.commit = func(rows []*ledger.Purchase) ([]ledger.Outcome, error) {
+		switch how {
+		case "not sent":
+			return nil, errNotSent
+		case "request lost":
+			return nil, errUnknown
+		}
+		outcomes, err := w.store(f.name, rows)
+		if how == "reply lost" {
+			return nil, errUnknown
+		}
+		for i, o := range outcomes {
+			if o == ledger.Inserted {
+				w.inserted += rows[i].Amount
+			}
+		}
+		return outcomes, err
+	}
+	w.lanes.byShard[f.name].commit(context.Background(), batch)
+	for _, s := range batch {
+		poisoned := s.row.CustomerID == poisoner
+		if how == "stored" && isClosed(s.done) && poisoned != errors.Is(s.err, errRefused) && w.current && !s.replayed {
+			t.Fatalf("%v of %s: answered %v", s.row.RequestID, s.row.CustomerID, s.err)
+		}
+	}
+}
+
+// store is the database: all of a batch or nothing.
+func (w *world) store(region string, rows []*ledger.Purchase) ([]ledger.Outcome, error) {
+	if slices.ContainsFunc(rows, func(p *ledger.Purchase) bool { return p.CustomerID == poisoner }) {
+		return nil, errRefused
+	}
+	outcomes := make([]ledger.Outcome, len(rows))
+	for i, p := range rows {
+		key := saleKey{region, p.RequestID}
+		switch {
+		case !w.current:
+			outcomes[i] = ledger.Fenced
+		case w.rows[key] != nil:
+			outcomes[i] = ledger.Replayed
+		default:
+			outcomes[i] = ledger.Inserted
+			w.rows[key] = p
+			w.sold += p.Amount
+		}
+	}
+	return outcomes, nil
+}
+
+// ask begins a read of a shard.
+func (w *world) ask(t *rapid.T) {
+	w.clock++
+	f := w.shard(t)
+	if len(w.asked[f]) > 0 {
+		return
+	}
+	w.asked[f] = w.lanes.byShard[f.name].checks.take()
+	for _, c := range w.asked[f] {
+		key := saleKey{f.name, c.RequestID}
+		w.began[key] = w.clock
+		s := w.pending[key]
+		if !s.replayed && s.row.Amount <= w.available+w.inFlight {
+			t.Fatalf("%d units are about to be refused, but %d are available and %d in flight",
+				s.row.Amount, w.available, w.inFlight)
+		}
+	}
+	current := w.current
+	f.verify = func(checks []ledger.Check) ([]ledger.Checked, error) {
+		answers := make([]ledger.Checked, len(checks))
+		for i, c := range checks {
+			answers[i] = ledger.Checked{Current: current, First: w.rows[saleKey{f.name, c.RequestID}]}
+		}
+		return answers, nil
+	}
+}
+
+// answer ends the read.
+func (w *world) answer(t *rapid.T) {
+	f := w.shard(t)
+	if len(w.asked[f]) == 0 {
+		return
+	}
+	if rapid.IntRange(0, 9).Draw(t, "unread") == 0 {
+		f.verify = func([]ledger.Check) ([]ledger.Checked, error) { return nil, errNotSent }
+	}
+	w.answerNow(f)
+}
+
+func (w *world) answerNow(f *fakeShard) {
+	checks := w.asked[f]
+	w.asked[f] = nil
+	if len(checks) > 0 {
+		w.lanes.byShard[f.name].verify(context.Background(), checks)
+	}
+}
+
+func (w *world) onceIn(t *rapid.T, n int, do func()) {
+	if rapid.IntRange(1, n).Draw(t, "chance") == 1 {
+		do()
+	}
+}
+
+// check holds the tenure against what must be true after every step.
+func (w *world) check(t *rapid.T) {
+	switch {
+	case w.available < 0 || w.inFlight < 0:
+		t.Fatalf("%d available, %d in flight", w.available, w.inFlight)
+	case w.sold > w.storage:
+		t.Fatalf("%d units sold of %d", w.sold, w.storage)
+	case !w.ended && w.available+w.inFlight+w.inserted != w.storage:
+		t.Fatalf("%d available + %d in flight + %d inserted is not %d", w.available, w.inFlight, w.inserted, w.storage)
+	case !w.ended && w.inFlight != w.unitsInLanes():
+		t.Fatalf("%d units in flight, but %d in the lanes", w.inFlight, w.unitsInLanes())
+	case w.ended && len(w.waiting) > 0:
+		t.Fatal("the tenure has ended, and somebody waits for it")
+	case isClosed(w.settled) != (w.ended && w.unsettled == 0):
+		t.Fatalf("settled is %t, ended %t with %d unsettled", isClosed(w.settled), w.ended, w.unsettled)
+	}
+	for _, s := range w.waiting {
+		if judge(s.row.Amount, w.available, w.inFlight) != mightFit {
+			t.Fatalf("%d units wait, with %d available and %d in flight", s.row.Amount, w.available, w.inFlight)
+		}
+	}
+	for _, c := range w.callers {
+		w.checkAnswer(t, c)
+	}
+}
+
+func (w *world) unitsInLanes() (units int64) {
+	for _, f := range []*fakeShard{w.eu, w.us} {
+		for _, s := range slices.Concat(w.sent[f], w.lanes.byShard[f.name].commits.items) {
+			units += s.row.Amount
+		}
+	}
+	return units
+}
+
+// checkAnswer compares an answer, if there is one, with what is in the shards.
+func (w *world) checkAnswer(t *rapid.T, c caller) {
+	if !isClosed(c.sale.done) {
+		return
+	}
+	key := saleKey{c.Region, c.RequestID}
+	row := w.rows[key]
+	var stock *InsufficientStockError
+	switch {
+	case c.sale.err == nil && (c.sale.stored != row || !sameContent(row, c.Purchase)):
+		t.Fatalf("%v was told %+v, and stored is %+v", c, c.sale.stored, row)
+	case errors.Is(c.sale.err, errRequestIDReused) && (row == nil || sameContent(row, c.Purchase)):
+		t.Fatalf("%v was told that it is another, and stored is %+v", c, row)
+	case errors.As(c.sale.err, &stock) && (stock.Available >= c.Amount || w.began[key] <= w.firstCame(c.sale)):
+		t.Fatalf("%v was refused with %d available, read at %d", c, stock.Available, w.began[key])
+	case errors.Is(c.sale.err, errTenureEnded) && !w.ended:
+		t.Fatalf("%v was told that the tenure has ended", c)
+	}
+}
+
+// firstCame is when the request came that later ones with its id joined.
+func (w *world) firstCame(s *sale) int {
+	i := slices.IndexFunc(w.callers, func(c caller) bool { return c.sale == s })
+	return w.callers[i].came
+}
+
+// finish lets everything settle. Then nobody may be left without an answer.
+func (w *world) finish(t *rapid.T) {
+	for range 100 {
+		for _, f := range []*fakeShard{w.eu, w.us} {
+			if len(w.sent[f]) == 0 {
+				w.sent[f] = w.lanes.byShard[f.name].commits.take()
+			}
+			w.settleAs(t, f, "stored")
+		}
+		w.ask(t)
+		w.answerNow(w.eu)
+		w.answerNow(w.us)
+		w.check(t)
+	}
+	for _, c := range w.callers {
+		if !isClosed(c.sale.done) {
+			t.Fatalf("%v is without an answer", c)
+		}
+	}
+	w.stop()
+	w.check(t)
+	if !isClosed(w.settled) || len(w.pending) > 0 {
+		t.Fatalf("settled %t, %d pending", isClosed(w.settled), len(w.pending))
+	}
+}

@@ -1,0 +1,204 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/holdfast-io/holdfast/api/cluster"
+	"github.com/holdfast-io/holdfast/lockmgr"
+	"github.com/holdfast-io/holdfast/worker/ledger"
+)
+
+// beginner begins tenures: it acquires the product's lock, then raises the fence
+// on every shard, and only then lets anybody sell.
+type beginner struct {
+	topology cluster.Topology
+	shards   []*ledger.Shard // all shards of the topology
+	locks    locks
+	takeover *takeover
+	lanes    *lanes
+	timeout  time.Duration // to begin one tenure
+	log      hclog.Logger
+}
+
+// locks is what a beginner needs of lockmgr.Manager.
+type locks interface {
+	TryAcquire(ctx context.Context, name string) (*lockmgr.Lock, error)
+	Acquire(ctx context.Context, name string) (*lockmgr.Lock, error)
+	Holder(ctx context.Context, name string) (lockmgr.Holder, error)
+	Evict(ctx context.Context, holder lockmgr.Holder) error
+}
+
+// begin returns a tenure that sells. Its errors are ErrProductNotFound,
+// ErrDraining, *LockError and *ShardError; afterwards it holds nothing.
+func (b *beginner) begin(ctx context.Context, productID string, create int64) (*tenure, error) {
+	ctx, cancel := context.WithTimeout(ctx, b.timeout)
+	defer cancel()
+	if create == 0 {
+		// Nothing is stored, not even a fence, for a product that is not there.
+		if err := b.mustExist(ctx, productID); err != nil {
+			return nil, err
+		}
+	}
+	for attempt := 1; ; attempt++ {
+		t, err := b.attempt(ctx, productID, create)
+		if !errors.Is(err, ledger.ErrFenced) {
+			return t, err
+		}
+		// A token below the fence's: we were paused since we got it, so the next
+		// one is newer. If that goes on, etcd's revisions have gone back.
+		if attempt == maxAttempts {
+			b.log.Error("etcd gives tokens below the fences: was it wiped, or restored from a backup?",
+				"product", productID, "error", err)
+			return nil, err
+		}
+	}
+}
+
+// maxAttempts is how often a fence may turn a new tenure away before the
+// purchase is told so.
+const maxAttempts = 3
+
+func (b *beginner) attempt(ctx context.Context, productID string, create int64) (*tenure, error) {
+	lock, err := b.lock(ctx, productID)
+	if err != nil {
+		return nil, err
+	}
+	t, err := b.fence(ctx, lock, productID, create)
+	if err != nil {
+		b.log.Warn("tenure not begun", "product", productID, "token", lock.Token(), "error", err)
+		release(ctx, lock)
+		return nil, err
+	}
+	b.log.Debug("tenure begun", "product", productID, "token", lock.Token(), "available", t.available)
+	return t, nil
+}
+
+// release gives a lock back, also when ctx has ended. Failure costs the next
+// tenure some waiting and nothing else, so it is no error here: lockmgr goes on
+// trying.
+func release(ctx context.Context, lock *lockmgr.Lock) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	_ = lock.Release(ctx)
+}
+
+// lock acquires the product's lock. While it waits, the holder is looked after:
+// if it is dead, its lease is revoked.
+func (b *beginner) lock(ctx context.Context, productID string) (*lockmgr.Lock, error) {
+	lock, err := b.locks.TryAcquire(ctx, productID)
+	if errors.Is(err, lockmgr.ErrHeld) {
+		stop := b.takeover.watch(ctx, productID)
+		lock, err = b.locks.Acquire(ctx, productID)
+		stop()
+	}
+	switch {
+	case errors.Is(err, lockmgr.ErrDraining):
+		return nil, ErrDraining
+	case err != nil:
+		return nil, &LockError{cause: err}
+	}
+	return lock, nil
+}
+
+// fence raises the fence on every shard and adds up what they have sold.
+// Selling before the last shard has answered would oversell: a former holder
+// could still sell there what is not in the sum yet.
+func (b *beginner) fence(ctx context.Context, lock *lockmgr.Lock, productID string, create int64) (*tenure, error) {
+	f := ledger.Fence{
+		ProductID: productID, Topology: b.topology.Number, Token: lock.Token(), TenureID: uuid.New(),
+	}
+	raised := make([]ledger.Raised, len(b.shards))
+	err := b.onEveryShard(ctx, func(ctx context.Context, i int, s *ledger.Shard) (err error) {
+		raised[i], err = s.Raise(ctx, f)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	product, err := b.completeProduct(ctx, f, raised, create)
+	if err != nil {
+		return nil, err
+	}
+	available := product.AmountInStorage
+	for _, r := range raised {
+		available -= r.Purchased
+	}
+	return newTenure(f, *product, available, lock, b.lanes), nil
+}
+
+// completeProduct gives the product to the shards that lack it: those that its
+// creator did not reach, or all of them when the product is to be created.
+func (b *beginner) completeProduct(
+	ctx context.Context, f ledger.Fence, raised []ledger.Raised, create int64,
+) (*ledger.Product, error) {
+	var product *ledger.Product
+	missing := 0
+	for _, r := range raised {
+		if r.Product == nil {
+			missing++
+			continue
+		}
+		product = r.Product
+	}
+	switch {
+	case missing == 0:
+		return product, nil
+	case product == nil && create == 0:
+		return nil, ErrProductNotFound
+	case product == nil:
+		// Microseconds are what the shards keep; all of them get the same time.
+		now := time.Now().UTC().Truncate(time.Microsecond)
+		product = &ledger.Product{ProductID: f.ProductID, AmountInStorage: create, CreateTime: now}
+	}
+	return product, b.onEveryShard(ctx, func(ctx context.Context, i int, s *ledger.Shard) error {
+		if raised[i].Product != nil {
+			return nil
+		}
+		return s.PutProduct(ctx, f, *product)
+	})
+}
+
+// mustExist returns ErrProductNotFound when every shard was asked and none has
+// the product.
+func (b *beginner) mustExist(ctx context.Context, productID string) error {
+	found := make([]bool, len(b.shards))
+	err := b.onEveryShard(ctx, func(ctx context.Context, i int, s *ledger.Shard) error {
+		_, err := s.Product(ctx, productID)
+		found[i] = err == nil
+		if errors.Is(err, ledger.ErrNotFound) {
+			return nil
+		}
+		return err
+	})
+	for _, ok := range found {
+		if ok {
+			return nil
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return ErrProductNotFound
+}
+
+// onEveryShard calls do for all shards in parallel and returns the first error,
+// as a *ShardError that names the shard.
+func (b *beginner) onEveryShard(ctx context.Context, do func(context.Context, int, *ledger.Shard) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for i, s := range b.shards {
+		g.Go(func() error {
+			if err := do(ctx, i, s); err != nil {
+				return &ShardError{Shard: s.Name(), cause: fmt.Errorf("begin tenure: %w", err)}
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}

@@ -1,0 +1,72 @@
+// Package worker sells. A worker is stateless: everything it knows can be read
+// back from the shards, and any worker may be killed at any moment.
+//
+// # Words
+//
+// A tenure is the time one worker sells one product under one token. Its
+// available is what it may still admit: the storage, less what every shard had
+// sold when the tenure began, less what it has sent since. A lane carries the
+// purchases of all tenures to one shard, one batch at a time: while a batch
+// commits, the next one gathers.
+//
+// # The life of a tenure
+//
+//	            a purchase comes, and there is no tenure
+//	                          │
+//	                    ┌─────▼─────┐  holder dead: revoke its lease
+//	                    │  locking  │  holder alive: it sees us and hands over
+//	                    └─────┬─────┘
+//	                          │ token = revision of the confirming write
+//	                    ┌─────▼─────┐
+//	                    │  fencing  │  raise the fence on EVERY shard, in parallel
+//	                    └─────┬─────┘
+//	                          │ all have answered:
+//	                          │ available = storage − Σ purchased
+//	                    ┌─────▼─────┐
+//	      ┌─────────────┤  selling  ├──────────────┐
+//	      │ idle, or    └─────┬─────┘              │ a shard has a newer tenure,
+//	      │ a waiter, or      │                    │ or a commit was not answered
+//	      │ draining    (lease lapsed: sells on,   │
+//	┌─────▼─────┐        each commit proves the    │
+//	│ settling  │        fence)                    │
+//	└─────┬─────┘                                  │
+//	      │ nothing in flight                      │
+//	      └──────────────►  ended  ◄───────────────┘
+//	                   release the lock
+//
+// # The way of a purchase
+//
+// Service checks the region. The tenure of the product admits: the units fit,
+// so they are counted and the purchase goes to the lane of its shard; or they
+// would fit if something in flight failed, so it waits for that; or they do not
+// fit, so one read of the shard proves that the tenure is current and that the
+// request is not a repetition, and the purchase is refused. The lane commits
+// and tells the tenure, which answers, or gives the units back.
+//
+// Units are counted when a purchase is sent, never when it commits.
+//
+// # Failures
+//
+//   - A batch is refused by the database: it is split until the one purchase
+//     that is to blame fails alone. If a lock was not had in time, because
+//     somebody keeps a fence locked, the product that is to blame fails alone.
+//   - A commit is not answered: its units stay counted, and the tenures of the
+//     batch end. The purchases are sent again by the next tenure, under a new
+//     token and with the same request ids: the raised fence settles whether the
+//     lost commit happened, and if it did they meet their first outcome.
+//     Looking for it under the same token would be wrong: the lost transaction
+//     may still commit after the look.
+//   - A fence has a newer tenure: that product's tenure ends, the rest of the
+//     batch goes on.
+//   - The holder of a lock is dead (its port refuses, another process answers
+//     there, or two probes go unanswered): its lease is revoked and the lock
+//     taken at once. That is safe because a holder that was alive after all is
+//     fenced.
+//   - etcd is away: tenures go on selling; purchases that need a new one fail
+//     with LOCK_UNAVAILABLE once their deadline has passed.
+//   - A shard is away: purchases of its customers fail with SHARD_UNAVAILABLE,
+//     and products without a tenure wait for it. Others go on.
+//
+// The worker does not route (coordinator does), and holds nothing of a customer
+// while a payment provider is asked.
+package worker

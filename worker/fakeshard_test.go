@@ -1,0 +1,174 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"testing"
+
+	"github.com/google/uuid"
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/holdfast-io/holdfast/worker/ledger"
+)
+
+// fakeShard is a shard whose answers are the test's.
+type fakeShard struct {
+	name   string
+	commit func([]*ledger.Purchase) ([]ledger.Outcome, error)
+	verify func([]ledger.Check) ([]ledger.Checked, error)
+}
+
+func (f *fakeShard) Name() string { return f.name }
+
+func (f *fakeShard) Commit(_ context.Context, rows []*ledger.Purchase) ([]ledger.Outcome, error) {
+	return f.commit(rows)
+}
+
+func (f *fakeShard) Verify(_ context.Context, checks []ledger.Check) ([]ledger.Checked, error) {
+	return f.verify(checks)
+}
+
+// errTimedOut is the refusal of a batch that waited for a row lock too long.
+var errTimedOut error = &ledger.RefusedError{PgError: &pgconn.PgError{Code: "55P03"}}
+
+// What a shard may say of a batch as a whole.
+var (
+	errRefused error = &ledger.RefusedError{PgError: &pgconn.PgError{Code: "23514"}}
+	errNotSent       = ledger.ErrNotSent
+	errUnknown       = ledger.ErrAmbiguous
+)
+
+// all answers every purchase of a batch alike.
+func all(outcome ledger.Outcome) func([]*ledger.Purchase) ([]ledger.Outcome, error) {
+	return func(rows []*ledger.Purchase) ([]ledger.Outcome, error) {
+		outcomes := make([]ledger.Outcome, len(rows))
+		for i := range outcomes {
+			outcomes[i] = outcome
+		}
+		return outcomes, nil
+	}
+}
+
+func fails(err error) func([]*ledger.Purchase) ([]ledger.Outcome, error) {
+	return func([]*ledger.Purchase) ([]ledger.Outcome, error) { return nil, err }
+}
+
+// says answers every check alike.
+func says(answer ledger.Checked) func([]ledger.Check) ([]ledger.Checked, error) {
+	return func(checks []ledger.Check) ([]ledger.Checked, error) {
+		answers := make([]ledger.Checked, len(checks))
+		for i := range answers {
+			answers[i] = answer
+		}
+		return answers, nil
+	}
+}
+
+// bench is a tenure on the fake shards eu and us. Nothing moves in its lanes
+// unless the test moves it.
+type bench struct {
+	*tenure
+	eu, us *fakeShard
+}
+
+func newBench(available int64) *bench {
+	b := &bench{eu: &fakeShard{name: "eu"}, us: &fakeShard{name: "us"}}
+	b.tenure = tenureOn(newLanes([]shard{b.eu, b.us}, hclog.NewNullLogger()), "p", available)
+	return b
+}
+
+func tenureOn(lanes *lanes, product string, available int64) *tenure {
+	f := ledger.Fence{ProductID: product, Topology: 1, Token: 7, TenureID: uuid.New()}
+	return newTenure(f, ledger.Product{ProductID: product, AmountInStorage: available}, available, nil, lanes)
+}
+
+// commitIn carries what waits in a lane to its shard, and the answer back.
+func (b *bench) commitIn(f *fakeShard, answer func([]*ledger.Purchase) ([]ledger.Outcome, error)) {
+	f.commit = answer
+	l := b.lanes.byShard[f.name]
+	l.commit(context.Background(), l.commits.take())
+}
+
+func (b *bench) verifyIn(f *fakeShard, answer func([]ledger.Check) ([]ledger.Checked, error)) {
+	f.verify = answer
+	l := b.lanes.byShard[f.name]
+	l.verify(context.Background(), l.checks.take())
+}
+
+// buy admits a purchase of amount units in eu.
+func (b *bench) buy(t *testing.T, request string, amount int64) *sale {
+	t.Helper()
+	return mustAdmit(t, b.tenure, wish("eu", request, amount))
+}
+
+func mustAdmit(t *testing.T, tenure *tenure, p Purchase) *sale {
+	t.Helper()
+	p.ProductID = tenure.product.ProductID
+	s, err := tenure.admit(p)
+	if err != nil {
+		t.Fatalf("admit %s: %v", p.RequestID, err)
+	}
+	return s
+}
+
+func wish(region, request string, amount int64) Purchase {
+	return Purchase{ProductID: "p", Region: region, RequestID: request, Amount: amount, CustomerID: "ann"}
+}
+
+// wantPending fails if the sale has its answer.
+func wantPending(t *testing.T, s *sale) {
+	t.Helper()
+	if isClosed(s.done) {
+		t.Fatalf("%s has its answer already: %v, %v", s.row.RequestID, s.stored, s.err)
+	}
+}
+
+// wantSold fails unless the sale's answer is a stored purchase.
+func wantSold(t *testing.T, s *sale) {
+	t.Helper()
+	if !isClosed(s.done) || s.err != nil || s.stored == nil {
+		t.Fatalf("%s: answered %t with %v, %v; want it sold", s.row.RequestID, isClosed(s.done), s.stored, s.err)
+	}
+}
+
+// wantFailed fails unless the sale's answer is an error of this kind.
+func wantFailed(t *testing.T, s *sale, want error) {
+	t.Helper()
+	if !isClosed(s.done) || !errors.Is(s.err, want) {
+		t.Fatalf("%s: answered %t with %v, want %v", s.row.RequestID, isClosed(s.done), s.err, want)
+	}
+}
+
+func wantRefused(t *testing.T, s *sale, available int64) {
+	t.Helper()
+	var stock *InsufficientStockError
+	if !isClosed(s.done) || !errors.As(s.err, &stock) || stock.Available != available {
+		t.Fatalf("%s: answered %t with %v, want it refused with %d available",
+			s.row.RequestID, isClosed(s.done), s.err, available)
+	}
+}
+
+func (b *bench) wantUnits(t *testing.T, available, inFlight int64) {
+	t.Helper()
+	if b.available != available || b.inFlight != inFlight {
+		t.Fatalf("%d available and %d in flight, want %d and %d", b.available, b.inFlight, available, inFlight)
+	}
+}
+
+func (b *bench) wantEnded(t *testing.T, settled bool) {
+	t.Helper()
+	if !isClosed(b.over) || isClosed(b.settled) != settled {
+		t.Fatalf("ended %t, settled %t; want ended, settled %t", isClosed(b.over), isClosed(b.settled), settled)
+	}
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}

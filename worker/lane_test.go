@@ -1,0 +1,293 @@
+package worker
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"github.com/hashicorp/go-hclog"
+
+	"github.com/holdfast-io/holdfast/worker/ledger"
+)
+
+// slowShard answers when the test says so, and keeps a record of what it was
+// asked.
+type slowShard struct {
+	name    string
+	release chan error // one call is answered for each: nil is success
+
+	mu       sync.Mutex
+	batches  [][]*ledger.Purchase
+	reads    [][]ledger.Check
+	underWay int
+	most     int // calls of Commit at the same time
+}
+
+func newSlowShard(name string) *slowShard {
+	return &slowShard{name: name, release: make(chan error)}
+}
+
+func (s *slowShard) Name() string { return s.name }
+
+func (s *slowShard) Commit(_ context.Context, rows []*ledger.Purchase) ([]ledger.Outcome, error) {
+	s.mu.Lock()
+	s.batches = append(s.batches, rows)
+	s.underWay++
+	s.most = max(s.most, s.underWay)
+	s.mu.Unlock()
+	err := <-s.release
+	s.mu.Lock()
+	s.underWay--
+	s.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	return all(ledger.Inserted)(rows)
+}
+
+func (s *slowShard) Verify(_ context.Context, checks []ledger.Check) ([]ledger.Checked, error) {
+	s.mu.Lock()
+	s.reads = append(s.reads, checks)
+	s.mu.Unlock()
+	if err := <-s.release; err != nil {
+		return nil, err
+	}
+	return says(ledger.Checked{Current: true})(checks)
+}
+
+// wantSizes waits until nothing moves and compares the sizes of what came.
+func wantSizes[T any](t *testing.T, calls *[][]T, sizes ...int) {
+	t.Helper()
+	synctest.Wait()
+	var got []int
+	for _, c := range *calls {
+		got = append(got, len(c))
+	}
+	if !slices.Equal(got, sizes) {
+		t.Fatalf("calls of %v items, want %v", got, sizes)
+	}
+}
+
+// inBubble runs lanes to the shards, and the test.
+func inBubble(t *testing.T, test func(*testing.T, *lanes), shards ...*slowShard) {
+	synctest.Test(t, func(t *testing.T) {
+		var behind []shard
+		for _, s := range shards {
+			s.release = make(chan error) // of the bubble
+			behind = append(behind, s)
+		}
+		lanes := newLanes(behind, hclog.NewNullLogger())
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { lanes.run(ctx); close(done) }()
+		test(t, lanes)
+		cancel()
+		<-done
+	})
+}
+
+func buyMany(t *testing.T, tenure *tenure, region, name string, n int, amount int64) []*sale {
+	t.Helper()
+	sales := make([]*sale, n)
+	for i := range sales {
+		sales[i] = mustAdmit(t, tenure, wish(region, fmt.Sprint(name, i), amount))
+	}
+	return sales
+}
+
+// Ten thousand purchases in ten thousand transactions would be a hundred times
+// slower: what comes while one batch commits is the next batch.
+func TestBatchesGatherWhileOneIsInFlight(t *testing.T) {
+	eu := newSlowShard("eu")
+	inBubble(t, func(t *testing.T, lanes *lanes) {
+		tenure := tenureOn(lanes, "p", 10_000)
+		first := buyMany(t, tenure, "eu", "first", 1, 1)
+		wantSizes(t, &eu.batches, 1)
+		rest := buyMany(t, tenure, "eu", "rest", 5, 1)
+		wantSizes(t, &eu.batches, 1)
+		eu.release <- nil
+		wantSizes(t, &eu.batches, 1, 5)
+		wantSold(t, first[0])
+		wantPending(t, rest[0])
+		many := buyMany(t, tenure, "eu", "many", 2*maxBatch+500, 1)
+		for range 4 {
+			eu.release <- nil
+		}
+		wantSizes(t, &eu.batches, 1, 5, maxBatch, maxBatch, 500)
+		for _, s := range slices.Concat(rest, many) {
+			wantSold(t, s)
+		}
+		if eu.most != 1 {
+			t.Errorf("%d batches at the same time", eu.most)
+		}
+	}, eu)
+}
+
+// A shard far away must not slow down the customers of the others.
+func TestShardsDoNotWaitForEachOther(t *testing.T) {
+	eu, us := newSlowShard("eu"), newSlowShard("us")
+	inBubble(t, func(t *testing.T, lanes *lanes) {
+		tenure := tenureOn(lanes, "p", 10)
+		slow := mustAdmit(t, tenure, wish("eu", "r", 1))
+		quick := mustAdmit(t, tenure, wish("us", "r", 1))
+		us.release <- nil
+		synctest.Wait()
+		wantSold(t, quick)
+		wantPending(t, slow)
+		eu.release <- nil
+	}, eu, us)
+}
+
+// When a product is sold out thousands hear of it: one read answers them all,
+// and it began after the last of them asked.
+func TestRefusalsShareOneRead(t *testing.T) {
+	eu := newSlowShard("eu")
+	inBubble(t, func(t *testing.T, lanes *lanes) {
+		tenure := tenureOn(lanes, "p", 0)
+		first := buyMany(t, tenure, "eu", "first", 1, 1)
+		wantSizes(t, &eu.reads, 1)
+		rest := buyMany(t, tenure, "eu", "rest", 500, 1)
+		eu.release <- nil
+		wantSizes(t, &eu.reads, 1, 500)
+		wantRefused(t, first[0], 0)
+		wantPending(t, rest[0])
+		eu.release <- nil
+		synctest.Wait()
+		for _, s := range rest {
+			wantRefused(t, s, 0)
+		}
+		if len(eu.batches) > 0 {
+			t.Errorf("%d batches sent", len(eu.batches))
+		}
+	}, eu)
+}
+
+// One purchase that the database does not take must not take others with it.
+func TestPoisonedPurchaseFailsAlone(t *testing.T) {
+	for _, poisoned := range [][]int{{0}, {37}, {99}, {13, 14, 80}} {
+		t.Run(fmt.Sprint(poisoned), func(t *testing.T) {
+			b := newBench(100)
+			var bad []*sale
+			sales := buyMany(t, b.tenure, "eu", "r", 100, 1)
+			for _, i := range poisoned {
+				sales[i].row.CustomerID = poisoner
+				bad = append(bad, sales[i])
+			}
+			commits := 0
+			b.commitIn(b.eu, func(rows []*ledger.Purchase) ([]ledger.Outcome, error) {
+				commits++
+				for _, p := range rows {
+					if p.CustomerID == poisoner {
+						return nil, errRefused
+					}
+				}
+				return all(ledger.Inserted)(rows)
+			})
+			for _, s := range sales {
+				if slices.Contains(bad, s) {
+					wantFailed(t, s, errRefused)
+				} else {
+					wantSold(t, s)
+				}
+			}
+			b.wantUnits(t, int64(len(bad)), 0)
+			if most := 1 + 14*len(bad); commits > most {
+				t.Errorf("%d commits, want at most %d", commits, most)
+			}
+		})
+	}
+}
+
+// Somebody who keeps a fence locked stalls each attempt for as long as a lock
+// timeout. Trying its purchases one by one would stall the shard for hours.
+func TestStalledProductFailsAloneAndAtOnce(t *testing.T) {
+	b := newBench(500)
+	other := tenureOn(b.lanes, "other", 500)
+	stalled, sold := buyMany(t, b.tenure, "eu", "r", 500, 1), buyMany(t, other, "eu", "r", 500, 1)
+	stalls := 0
+	b.commitIn(b.eu, func(rows []*ledger.Purchase) ([]ledger.Outcome, error) {
+		if slices.ContainsFunc(rows, func(p *ledger.Purchase) bool { return p.TenureID == b.fence.TenureID }) {
+			stalls++
+			return nil, errTimedOut
+		}
+		return all(ledger.Inserted)(rows)
+	})
+	if stalls != 2 {
+		t.Errorf("%d attempts with the stalled product, want 2", stalls)
+	}
+	for i := range stalled {
+		wantFailed(t, stalled[i], errTimedOut)
+		wantSold(t, sold[i])
+	}
+	b.wantUnits(t, 500, 0)
+}
+
+// What a lost answer leaves open is open for the products of its batch, and for
+// no others: ending all tenures would stop a worker for one lost packet.
+func TestUnansweredCommitEndsTheTenuresOfItsBatch(t *testing.T) {
+	eu := newSlowShard("eu")
+	inBubble(t, func(t *testing.T, lanes *lanes) {
+		a, b, c := tenureOn(lanes, "a", 10), tenureOn(lanes, "b", 10), tenureOn(lanes, "c", 10)
+		first := mustAdmit(t, c, wish("eu", "first", 1))
+		synctest.Wait()
+		ofA, ofB := mustAdmit(t, a, wish("eu", "r", 1)), mustAdmit(t, b, wish("eu", "r", 1))
+		eu.release <- nil
+		wantSizes(t, &eu.batches, 1, 2)
+		ofC := mustAdmit(t, c, wish("eu", "r", 1))
+		eu.release <- errUnknown
+		eu.release <- nil
+		synctest.Wait()
+		wantSold(t, first)
+		wantFailed(t, ofA, errTenureEnded)
+		wantFailed(t, ofB, errTenureEnded)
+		wantSold(t, ofC)
+		for tenure, ended := range map[*tenure]bool{a: true, b: true, c: false} {
+			if isClosed(tenure.over) != ended || isClosed(tenure.settled) != ended {
+				t.Errorf("tenure of %s: ended is %t, want %t", tenure.product.ProductID, !ended, ended)
+			}
+		}
+	}, eu)
+}
+
+// A product that was taken over must not slow down the others of its batch.
+func TestFencedProductEndsAlone(t *testing.T) {
+	b := newBench(10)
+	other := tenureOn(b.lanes, "other", 10)
+	fenced, sold := b.buy(t, "r", 1), mustAdmit(t, other, wish("eu", "r", 1))
+	b.commitIn(b.eu, func([]*ledger.Purchase) ([]ledger.Outcome, error) {
+		return []ledger.Outcome{ledger.Fenced, ledger.Inserted}, nil
+	})
+	wantFailed(t, fenced, errTenureEnded)
+	wantSold(t, sold)
+	if !isClosed(b.over) || isClosed(other.over) {
+		t.Errorf("ended are %t and %t, want the first", isClosed(b.over), isClosed(other.over))
+	}
+}
+
+// Any one shard can prove that a tenure is current, so reading what is left goes
+// on while one is away.
+func TestCurrentAsksTheNextShardWhenOneIsAway(t *testing.T) {
+	eu, us := newSlowShard("eu"), newSlowShard("us")
+	inBubble(t, func(t *testing.T, lanes *lanes) {
+		for _, answers := range [][]error{{nil}, {errNotSent, nil}, {errNotSent, errNotSent}} {
+			got := make(chan error, 1)
+			go func() {
+				current, err := lanes.current(t.Context(), ledger.Fence{ProductID: "p"})
+				if err == nil && !current {
+					err = errTenureEnded
+				}
+				got <- err
+			}()
+			for i, err := range answers {
+				[]*slowShard{eu, us}[i].release <- err
+			}
+			err := <-got
+			if (err == nil) != (answers[len(answers)-1] == nil) {
+				t.Errorf("shards answer %v: got %v", answers, err)
+			}
+		}
+	}, eu, us)
+}

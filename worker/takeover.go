@@ -1,0 +1,180 @@
+package worker
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"net"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/hashicorp/go-hclog"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+
+	"github.com/holdfast-io/holdfast/api/cluster"
+	"github.com/holdfast-io/holdfast/lockmgr"
+)
+
+const (
+	probeTimeout  = 250 * time.Millisecond
+	probeInterval = 100 * time.Millisecond
+
+	// Two workers that cannot see each other would revoke each other's leases
+	// for ever. Each takes a product over at once the first time, and then only
+	// after a pause that doubles up to the maximum.
+	takeoverPause    = time.Second
+	maxTakeoverPause = time.Minute
+)
+
+// takeover looks after the holders that this worker waits for, and revokes the
+// leases of those that are dead. A holder that is alive after all loses time,
+// never units: the next tenure fences it.
+type takeover struct {
+	locks locks
+	dial  []grpc.DialOption
+	log   hclog.Logger
+
+	mu     sync.Mutex
+	past   map[string]pastTakeovers // by product
+	pruned time.Time
+}
+
+type pastTakeovers struct {
+	last  time.Time
+	pause time.Duration // until the next one may follow
+}
+
+// watch probes the holder of a product's lock until stop is called, which waits
+// for the last probe to end.
+func (o *takeover) watch(ctx context.Context, productID string) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		o.look(ctx, productID)
+	}()
+	return func() { cancel(); <-done }
+}
+
+func (o *takeover) look(ctx context.Context, productID string) {
+	tick := time.NewTicker(probeInterval)
+	defer tick.Stop()
+	var suspect clientv3.LeaseID
+	unanswered := 0 // probes in a row
+	for {
+		holder, err := o.locks.Holder(ctx, productID)
+		if err == nil {
+			if holder.Lease != suspect {
+				suspect, unanswered = holder.Lease, 0
+			}
+			found := o.probe(ctx, holder)
+			if found == silent {
+				unanswered++
+			} else {
+				unanswered = 0
+			}
+			if isDead(found, unanswered) {
+				o.evict(ctx, holder, found)
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// signOfLife is what a probe of a holder found.
+type signOfLife string
+
+const (
+	alive    signOfLife = "alive"
+	refused  signOfLife = "connection refused" // nobody listens at its address
+	replaced signOfLife = "another process"    // somebody else listens there
+	silent   signOfLife = "two probes unanswered"
+)
+
+// isDead decides when a lease may be revoked.
+func isDead(found signOfLife, unanswered int) bool {
+	return found == refused || found == replaced || unanswered >= 2
+}
+
+// probe asks the holder's address whether the holder is the process there. A
+// holder whose owner says no address counts as alive: its lease decides.
+func (o *takeover) probe(ctx context.Context, holder lockmgr.Holder) signOfLife {
+	var w cluster.Worker
+	if json.Unmarshal([]byte(holder.Owner), &w) != nil || w.Address == "" {
+		return alive
+	}
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", w.Address)
+	switch {
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return refused
+	case err != nil:
+		return silent
+	}
+	_ = conn.Close()
+	return o.askInstance(ctx, w)
+}
+
+// askInstance uses the standard health service, in which a worker has an entry
+// under the id of its instance.
+func (o *takeover) askInstance(ctx context.Context, w cluster.Worker) signOfLife {
+	conn, err := grpc.NewClient(w.Address, o.dial...)
+	if err != nil {
+		return alive // an address that cannot be called says nothing of the holder
+	}
+	defer func() { _ = conn.Close() }()
+	_, err = healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{Service: w.Instance})
+	switch status.Code(err) {
+	case codes.OK:
+		return alive
+	case codes.NotFound, codes.Unimplemented:
+		return replaced
+	default:
+		return silent
+	}
+}
+
+func (o *takeover) evict(ctx context.Context, holder lockmgr.Holder, why signOfLife) {
+	if ctx.Err() != nil || !o.mayEvict(holder.Name) {
+		return
+	}
+	if err := o.locks.Evict(ctx, holder); err != nil {
+		o.log.Warn("dead holder not evicted", "product", holder.Name, "holder", holder.Owner, "error", err)
+		return
+	}
+	o.log.Info("dead holder evicted", "product", holder.Name, "holder", holder.Owner,
+		"token", holder.Token, "reason", string(why))
+}
+
+// mayEvict keeps the pause between two takeovers of one product.
+func (o *takeover) mayEvict(productID string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	now := time.Now()
+	if now.Sub(o.pruned) > maxTakeoverPause {
+		o.pruned = now
+		// Long quiet: the next takeover is the first again.
+		maps.DeleteFunc(o.past, func(_ string, p pastTakeovers) bool { return now.Sub(p.last) > 2*maxTakeoverPause })
+	}
+	p, again := o.past[productID]
+	if again && now.Sub(p.last) < p.pause {
+		return false
+	}
+	next := takeoverPause
+	if again {
+		next = min(2*p.pause, maxTakeoverPause)
+	}
+	o.past[productID] = pastTakeovers{last: now, pause: next}
+	return true
+}

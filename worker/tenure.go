@@ -1,0 +1,264 @@
+package worker
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/holdfast-io/holdfast/lockmgr"
+	"github.com/holdfast-io/holdfast/worker/ledger"
+)
+
+// errTenureEnded tells a purchase to ask for the next tenure of its product.
+var errTenureEnded = errors.New("tenure has ended")
+
+// tenure sells one product under one token.
+type tenure struct {
+	fence   ledger.Fence
+	product ledger.Product
+	lock    *lockmgr.Lock
+	lanes   *lanes
+	began   time.Time
+	over    chan struct{} // closed when the tenure admits no more
+	gone    chan struct{} // closed when its lock is released as well
+
+	mu        sync.Mutex
+	available int64 // units that may still be admitted
+	inFlight  int64 // units sent to a lane and not settled
+	unsettled int   // sales sent to a lane, to commit or to verify
+	pending   map[saleKey]*sale
+	waiting   []*sale // would fit if something in flight failed, oldest first
+	ended     bool
+	settled   chan struct{} // closed when ended and nothing is unsettled
+	lastUsed  time.Time
+}
+
+// saleKey is the scope of a request id within a product.
+type saleKey struct{ region, requestID string }
+
+// sale is one purchase on its way, and all callers that wait for it.
+type sale struct {
+	region   string
+	row      ledger.Purchase
+	tenure   *tenure
+	replayed bool  // met an earlier purchase at commit
+	left     int64 // what was available when it was found not to fit
+
+	done   chan struct{} // closed when stored or err is set
+	stored *ledger.Purchase
+	err    error
+}
+
+func newTenure(f ledger.Fence, p ledger.Product, available int64, lock *lockmgr.Lock, lanes *lanes) *tenure {
+	now := time.Now()
+	return &tenure{
+		fence: f, product: p, available: available, lock: lock, lanes: lanes, began: now, lastUsed: now,
+		over: make(chan struct{}), gone: make(chan struct{}), settled: make(chan struct{}),
+		pending: map[saleKey]*sale{},
+	}
+}
+
+// admit takes a purchase in, or joins the one with the same request id that is
+// on its way. It returns errTenureEnded or errRequestIDReused.
+func (t *tenure) admit(p Purchase) (*sale, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.ended {
+		return nil, errTenureEnded
+	}
+	t.lastUsed = time.Now()
+	key := saleKey{p.Region, p.RequestID}
+	if s := t.pending[key]; s != nil {
+		if !sameContent(&s.row, p) {
+			return nil, errRequestIDReused
+		}
+		return s, nil
+	}
+	s := &sale{region: p.Region, row: p.row(t.fence.TenureID), tenure: t, done: make(chan struct{})}
+	t.pending[key] = s
+	t.place(s)
+	return s, nil
+}
+
+// verdict is what admission says of an amount.
+type verdict int
+
+const (
+	fits     verdict = iota // may be sent
+	mightFit                // would fit if something in flight failed
+	unfit                   // does not fit whatever happens to what is in flight
+)
+
+func judge(amount, available, inFlight int64) verdict {
+	switch {
+	case amount <= available:
+		return fits
+	case amount <= available+inFlight:
+		return mightFit
+	}
+	return unfit
+}
+
+// place sends a sale where it belongs now. Caller holds mu.
+func (t *tenure) place(s *sale) {
+	switch judge(s.row.Amount, t.available, t.inFlight) {
+	case fits:
+		t.available -= s.row.Amount
+		t.inFlight += s.row.Amount
+		t.unsettled++
+		t.lanes.commit(s)
+	case mightFit:
+		t.waiting = append(t.waiting, s)
+	case unfit:
+		s.left = t.available
+		t.unsettled++
+		t.lanes.verify(s)
+	}
+}
+
+// committed is told by the lane what became of a sale that was sent.
+func (t *tenure) committed(s *sale, outcome ledger.Outcome, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.unsettled--
+	switch {
+	case errors.Is(err, ledger.ErrAmbiguous), err == nil && outcome == ledger.Fenced:
+		// The units stay counted: an unanswered commit may have happened.
+		t.end()
+		t.finish(s, nil, errTenureEnded)
+		return
+	case err != nil:
+		t.giveBack(s)
+		t.finish(s, nil, err)
+	case outcome == ledger.Inserted:
+		t.inFlight -= s.row.Amount
+		t.finish(s, &s.row, nil)
+	case outcome == ledger.Replayed:
+		t.giveBack(s)
+		s.replayed = true
+		t.unsettled++
+		t.lanes.verify(s)
+	}
+	t.retryWaiting()
+}
+
+func (t *tenure) giveBack(s *sale) {
+	t.inFlight -= s.row.Amount
+	t.available += s.row.Amount
+}
+
+// verified is told by the lane what a read of the shard says of a sale that
+// does not fit, or that met an earlier one.
+func (t *tenure) verified(s *sale, c ledger.Checked, err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.unsettled--
+	switch {
+	case err != nil:
+		t.finish(s, nil, err)
+	case c.First != nil && sameContent(c.First, s.asPurchase()):
+		t.finish(s, c.First, nil)
+	case c.First != nil:
+		t.finish(s, nil, errRequestIDReused)
+	case !c.Current || s.replayed:
+		t.end()
+		t.finish(s, nil, errTenureEnded)
+	default:
+		t.finish(s, nil, &InsufficientStockError{Available: s.left})
+	}
+}
+
+// finish answers everybody who waits for the sale. Caller holds mu.
+func (t *tenure) finish(s *sale, stored *ledger.Purchase, err error) {
+	delete(t.pending, saleKey{s.region, s.row.RequestID})
+	s.stored, s.err = stored, err
+	close(s.done)
+	t.signalSettled()
+}
+
+// retryWaiting places those that wait anew. Caller holds mu.
+func (t *tenure) retryWaiting() {
+	waiting := t.waiting
+	t.waiting = nil
+	for _, s := range waiting {
+		t.place(s)
+	}
+}
+
+// end stops admission. What is in a lane gets its own answer there; what waits
+// goes to the next tenure. Caller holds mu.
+func (t *tenure) end() {
+	if t.ended {
+		return
+	}
+	t.ended = true
+	close(t.over)
+	for _, s := range t.waiting {
+		t.finish(s, nil, errTenureEnded)
+	}
+	t.waiting = nil
+	t.signalSettled()
+}
+
+// stop ends the tenure from outside.
+func (t *tenure) stop() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.end()
+}
+
+func (t *tenure) signalSettled() {
+	if !t.ended || t.unsettled > 0 {
+		return
+	}
+	select {
+	case <-t.settled:
+	default:
+		close(t.settled)
+	}
+}
+
+// left is what may still be admitted now.
+func (t *tenure) left() (available int64, ended bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.lastUsed = time.Now()
+	return t.available, t.ended
+}
+
+func (t *tenure) idleSince() time.Time {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.lastUsed
+}
+
+func (s *sale) asPurchase() Purchase {
+	return Purchase{
+		ProductID: s.row.ProductID, Region: s.region, RequestID: s.row.RequestID, Amount: s.row.Amount,
+		CustomerID: s.row.CustomerID, PaymentMethod: s.row.PaymentMethod,
+	}
+}
+
+// Purchase is what a customer asks for. Region and RequestID are set.
+type Purchase struct {
+	ProductID, Region, RequestID string
+	Amount                       int64
+	CustomerID, PaymentMethod    string
+}
+
+// row is the purchase as it is to be stored. The id is in order of time
+// (UUIDv7), which keeps the index that it lands in small and warm.
+func (p Purchase) row(tenureID uuid.UUID) ledger.Purchase {
+	return ledger.Purchase{
+		PurchaseID: uuid.Must(uuid.NewV7()), ProductID: p.ProductID, RequestID: p.RequestID, Amount: p.Amount,
+		CustomerID: p.CustomerID, PaymentMethod: p.PaymentMethod, TenureID: tenureID,
+	}
+}
+
+// sameContent tells a repetition from a request id that was used twice.
+func sameContent(row *ledger.Purchase, p Purchase) bool {
+	return row.ProductID == p.ProductID && row.Amount == p.Amount &&
+		row.CustomerID == p.CustomerID && row.PaymentMethod == p.PaymentMethod
+}

@@ -1,0 +1,180 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// tenures are the tenures of a worker: at most one of each product, begun when
+// a purchase first needs it.
+type tenures struct {
+	begin    func(ctx context.Context, productID string, create int64) (*tenure, error)
+	minimum  time.Duration // how long a tenure lasts though others want the product
+	idle     time.Duration // how long it lasts without use
+	starting context.Context
+	wg       sync.WaitGroup
+
+	mu        sync.Mutex
+	byProduct map[string]*slot
+	draining  bool
+}
+
+// slot is a product's tenure, or the attempt to begin one.
+type slot struct {
+	ready  chan struct{} // closed when tenure or err is set
+	tenure *tenure
+	err    error
+}
+
+// get returns the tenure of a product, and begins one if there is none. A
+// beginning tenure is shared by all who ask, and goes on when the caller leaves.
+// With create > 0 a product that no shard knows is created with that amount.
+func (ts *tenures) get(ctx context.Context, productID string, create int64) (*tenure, error) {
+	s, err := ts.slot(productID, create)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-s.ready:
+		return s.tenure, s.err
+	case <-ctx.Done():
+		return nil, &LockError{cause: ctx.Err()}
+	}
+}
+
+func (ts *tenures) slot(productID string, create int64) (*slot, error) {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	if s := ts.byProduct[productID]; s != nil {
+		return s, nil
+	}
+	if ts.draining {
+		return nil, ErrDraining
+	}
+	s := &slot{ready: make(chan struct{})}
+	ts.byProduct[productID] = s
+	ts.wg.Go(func() { ts.run(s, productID, create) })
+	return s, nil
+}
+
+// run is the life of one slot.
+func (ts *tenures) run(s *slot, productID string, create int64) {
+	s.tenure, s.err = ts.begin(ts.starting, productID, create)
+	if s.err != nil {
+		if ts.starting.Err() != nil {
+			s.err = ErrDraining // whatever it was doing when it was told to stop
+		}
+		ts.remove(productID)
+		close(s.ready)
+		return
+	}
+	close(s.ready)
+	ts.guard(s.tenure)
+	<-s.tenure.settled
+	release(ts.starting, s.tenure.lock)
+	ts.remove(productID)
+	close(s.tenure.gone)
+}
+
+func (ts *tenures) remove(productID string) {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	delete(ts.byProduct, productID)
+}
+
+// guard returns once the tenure has ended, which it brings about itself when
+// the tenure is idle, when another worker waits, or when the worker drains.
+func (ts *tenures) guard(t *tenure) {
+	defer t.stop()
+	idle := time.NewTimer(ts.idle)
+	defer idle.Stop()
+	contended := t.lock.Contended()
+	var minimum <-chan time.Time
+	for {
+		select {
+		case <-t.over:
+			return
+		case <-ts.starting.Done():
+			return
+		case <-contended:
+			contended, minimum = nil, time.After(ts.minimum-time.Since(t.began))
+		case <-minimum:
+			return
+		case <-idle.C:
+			rest := ts.idle - time.Since(t.idleSince())
+			if rest <= 0 {
+				return
+			}
+			idle.Reset(rest)
+		}
+	}
+}
+
+// drain refuses new tenures and waits until all have settled and released.
+func (ts *tenures) drain(ctx context.Context) error {
+	ts.mu.Lock()
+	ts.draining = true
+	for _, s := range ts.byProduct {
+		select {
+		case <-s.ready:
+			if s.tenure != nil {
+				s.tenure.stop()
+			}
+		default: // still beginning: ends with the context it began under
+		}
+	}
+	ts.mu.Unlock()
+	done := make(chan struct{})
+	go func() { ts.wg.Wait(); close(done) }()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("drain tenures: %w", context.Cause(ctx))
+	}
+}
+
+// sell admits a purchase in the current tenure, or in the next one when that
+// ends before it has an answer.
+func (ts *tenures) sell(ctx context.Context, p Purchase) (*sale, error) {
+	for {
+		t, err := ts.get(ctx, p.ProductID, 0)
+		if err != nil {
+			return nil, err
+		}
+		s, err := t.admit(p)
+		if err == nil {
+			err = s.wait(ctx)
+		}
+		if !errors.Is(err, errTenureEnded) {
+			return s, err
+		}
+		if err := t.awaitGone(ctx); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// awaitGone waits until the next tenure of the product may begin.
+func (t *tenure) awaitGone(ctx context.Context) error {
+	select {
+	case <-t.gone:
+		return nil
+	case <-ctx.Done():
+		return &LockError{cause: ctx.Err()}
+	}
+}
+
+// wait returns the sale's own error, or ctx's when the caller cannot wait any
+// longer; the sale goes on without him.
+func (s *sale) wait(ctx context.Context) error {
+	select {
+	case <-s.done:
+		return s.err
+	case <-ctx.Done():
+		return fmt.Errorf("wait for purchase: %w", ctx.Err())
+	}
+}
