@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/hashicorp/go-hclog"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/holdfast-io/holdfast/api/cluster"
+	"github.com/holdfast-io/holdfast/worker/ledger"
+)
+
+// Flags that several commands share; each function adds them and returns how to
+// read them.
+
+func etcdFlags(flags *pflag.FlagSet) func() (cluster.Directory, error) {
+	endpoints := flags.StringSlice("etcd", []string{"127.0.0.1:2379"}, "etcd endpoints")
+	prefix := flags.String("prefix", "/holdfast/", "prefix of the cluster's keys in etcd")
+	return func() (cluster.Directory, error) {
+		client, err := clientv3.New(clientv3.Config{
+			Endpoints: *endpoints, Logger: zap.NewNop(), DialTimeout: 5 * time.Second,
+			// A connection that died without a word is noticed well within a
+			// lock's TTL, and renewals go to another member.
+			DialKeepAliveTime: 2 * time.Second, DialKeepAliveTimeout: 2 * time.Second,
+		})
+		if err != nil {
+			return cluster.Directory{}, usageError("--etcd: %w", err)
+		}
+		return cluster.Directory{Client: client, Prefix: strings.TrimSuffix(*prefix, "/") + "/"}, nil
+	}
+}
+
+// etcdError says which etcd did not answer, and what to do about it.
+func etcdError(d cluster.Directory, err error) error {
+	return &exitError{exitUnavailable, fmt.Errorf(
+		"etcd at %s: %w\nIs it running? `holdfast dev` starts one; --etcd or HOLDFAST_ETCD names another",
+		strings.Join(d.Client.Endpoints(), ","), err)}
+}
+
+func shardFlags(flags *pflag.FlagSet) func() (map[string]string, error) {
+	shards := flags.StringArray("shard", nil, "name=DSN of a shard; repeat for each (HOLDFAST_SHARD_<NAME>=DSN keeps it out of ps)")
+	return func() (map[string]string, error) {
+		dsns := map[string]string{}
+		for _, s := range *shards {
+			name, dsn, ok := strings.Cut(s, "=")
+			if !ok || name == "" || dsn == "" {
+				return nil, usageError("--shard %q: want name=DSN", s)
+			}
+			dsns[name] = dsn
+		}
+		return dsns, nil
+	}
+}
+
+// openShards opens the shards by name. Close them with the function returned.
+func openShards(dsns map[string]string, clusterID uuid.UUID) (shards []*ledger.Shard, closeAll func(), err error) {
+	if len(dsns) == 0 {
+		return nil, nil, usageError("no shards: give --shard name=DSN for each, or set HOLDFAST_SHARD_<NAME>; `holdfast dev` does it for you")
+	}
+	closeAll = func() {
+		for _, s := range shards {
+			s.Close()
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(dsns)) {
+		s, err := ledger.Open(ledger.Config{Name: name, DSN: dsns[name], ClusterID: clusterID})
+		if err != nil {
+			closeAll()
+			return nil, nil, usageError("%w", err)
+		}
+		shards = append(shards, s)
+	}
+	return shards, closeAll, nil
+}
+
+func coordinatorFlag(flags *pflag.FlagSet) func() (*grpc.ClientConn, error) {
+	address := flags.String("coordinator", "127.0.0.1:7070", "gRPC address of a coordinator")
+	return func() (*grpc.ClientConn, error) {
+		conn, err := grpc.NewClient(*address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+		if err != nil {
+			return nil, usageError("--coordinator: %w", err)
+		}
+		return conn, nil
+	}
+}
+
+func logFlags(flags *pflag.FlagSet) func() hclog.Logger {
+	level := flags.String("log-level", "info", "trace, debug, info, warn or error")
+	asJSON := flags.Bool("log-json", false, "log JSON lines")
+	return func() hclog.Logger {
+		return hclog.New(&hclog.LoggerOptions{
+			Name: "holdfast", Level: hclog.LevelFromString(*level), JSONFormat: *asJSON, Output: os.Stderr,
+		})
+	}
+}
+
+func listen(ctx context.Context, flag, address string) (net.Listener, error) {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
+	if err != nil {
+		return nil, usageError("--%s: %w", flag, err)
+	}
+	return l, nil
+}
+
+func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError("%s takes no arguments, got %q", cmd.CommandPath(), args)
+	}
+	return nil
+}
+
+func arguments(names ...string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) != len(names) {
+			return usageError("%s takes %s; see --help", cmd.CommandPath(), strings.Join(names, " and "))
+		}
+		return nil
+	}
+}

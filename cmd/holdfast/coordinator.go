@@ -1,0 +1,48 @@
+package main
+
+import (
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-io/holdfast/coordinator"
+)
+
+func newCoordinator() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "coordinator",
+		Short: "Run a coordinator: the public API over gRPC and HTTP/JSON",
+		Args:  noArguments,
+	}
+	flags := cmd.Flags()
+	directory, logger := etcdFlags(flags), logFlags(flags)
+	grpcListen := flags.String("grpc-listen", "127.0.0.1:7070", "address of the gRPC API")
+	httpListen := flags.String("http-listen", "127.0.0.1:8080", "address of the HTTP/JSON API")
+	deadline := flags.Duration("deadline", 15*time.Second, "for calls that come without one")
+	attempt := flags.Duration("attempt-timeout", 3*time.Second, "until a worker that does not answer is passed over")
+	drain := flags.Duration("drain-timeout", 10*time.Second, "how long to finish what is in flight on SIGTERM")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		d, err := directory()
+		if err != nil {
+			return err
+		}
+		defer func() { _ = d.Client.Close() }()
+		c, err := coordinator.New(coordinator.Config{
+			Directory: d, Logger: logger(), Deadline: *deadline,
+			AttemptTimeout: *attempt, DrainTimeout: *drain,
+		})
+		if err != nil {
+			return err
+		}
+		grpcListener, err := listen(cmd.Context(), "grpc-listen", *grpcListen)
+		if err != nil {
+			return err
+		}
+		httpListener, err := listen(cmd.Context(), "http-listen", *httpListen)
+		if err != nil {
+			return err
+		}
+		return c.Run(cmd.Context(), grpcListener, httpListener)
+	}
+	return cmd
+}

@@ -1,0 +1,50 @@
+// Command holdfast sells limited stock across databases without overselling: it
+// is the coordinator, the worker, the tools of an operator and a demonstration.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := newRoot().ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "holdfast:", err)
+		stop()
+		os.Exit(exitCode(err)) //nolint:gocritic // stop was called
+	}
+}
+
+// Exit codes, for scripts.
+const (
+	exitFailed      = 1 // the command failed, or a check found something
+	exitUsage       = 2 // the command line or the configuration is wrong
+	exitRefused     = 3 // not enough stock
+	exitUnavailable = 4 // a server did not answer; may work later
+)
+
+// exitError gives an error an exit code of its own.
+type exitError struct {
+	code int
+	error
+}
+
+func (e *exitError) Unwrap() error { return e.error }
+
+func exitCode(err error) int {
+	var e *exitError
+	if errors.As(err, &e) {
+		return e.code
+	}
+	return exitFailed
+}
+
+func usageError(format string, args ...any) error {
+	return &exitError{exitUsage, fmt.Errorf(format, args...)}
+}
