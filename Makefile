@@ -1,0 +1,43 @@
+# The commands of a developer. `make help` lists them.
+SHELL := /bin/sh
+GO    ?= go
+ARGS  ?=
+
+GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+BUF      := github.com/bufbuild/buf/cmd/buf@v1.75.0
+
+.DEFAULT_GOAL := help
+.PHONY: help demo dev test lint generate check-generated build postgres spin
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: postgres build ## sell real orders over two databases, kill a lock holder, recount
+	bin/holdfast demo $(ARGS)
+
+dev: postgres build ## run everything on this machine until Ctrl-C
+	bin/holdfast dev $(ARGS)
+
+test: postgres spin ## run all tests, with the race detector
+	$(GO) test -race -timeout 15m $(ARGS) ./...
+
+lint: ## run the linters
+	$(GO) run $(GOLANGCI) run
+	$(GO) run $(BUF) lint
+	$(GO) mod tidy -diff
+
+generate: ## make the generated code anew
+	$(GO) run $(BUF) generate
+
+check-generated: generate ## fail when the generated code is not current
+	@changed=$$(git status --porcelain -- api); test -z "$$changed" || \
+		{ echo "generated code is not current; run make generate and commit:"; echo "$$changed"; exit 1; }
+
+build: ## build bin/holdfast
+	$(GO) build -o bin/holdfast ./cmd/holdfast
+
+postgres: # installs Postgres server binaries where there are none
+	@deploy/local/install-postgres.sh
+
+spin: # installs the model checker where there is none
+	@worker/model/install-spin.sh
