@@ -79,6 +79,11 @@ func Open(cfg Config) (*Shard, error) {
 	params["lock_timeout"] = milliseconds(lock)
 	// The fence protocol relies on each statement seeing the newest rows.
 	params["default_transaction_isolation"] = "read committed"
+	// All that a worker asks is found by keys. Without statistics, on tables that
+	// are new or grow fast, the planner would read them whole instead.
+	for _, method := range []string{"enable_seqscan", "enable_hashjoin", "enable_mergejoin"} {
+		params[method] = "off"
+	}
 	pc.ConnConfig.ConnectTimeout = cmp.Or(pc.ConnConfig.ConnectTimeout, 2*time.Second)
 	pc.MaxConns = cmp.Or(cfg.MaxConns, 16)
 	if cfg.ClusterID != uuid.Nil {
