@@ -134,6 +134,37 @@ func TestHundredUnitsThreeHundredBuyers(t *testing.T) {
 		t.Fatalf("audit: exit %d, %s%s (%v)", code, stdout, stderr, err)
 	}
 	checkCommands(t, s)
+	checkReadme(t, s)
+}
+
+// checkReadme runs the commands that the README gives for a running stack.
+func checkReadme(t *testing.T, s *local.Stack) {
+	t.Helper()
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The product of the README is sold out here.
+	here := strings.NewReplacer("127.0.0.1:8080", s.HTTPAddress, "bin/holdfast", self, "curl -s", "curl -sf", `"ticket"`, `"readme"`)
+	ran := 0
+	for line := range strings.Lines(string(readme)) {
+		if !strings.HasPrefix(line, "curl ") && !strings.HasPrefix(line, "bin/holdfast ") {
+			continue
+		}
+		ran++
+		cmd := exec.CommandContext(t.Context(), "sh", "-c", here.Replace(line))
+		cmd.Env = append(os.Environ(), s.Environment()...)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("README: %s%v\n%s", line, err, out)
+		}
+	}
+	if ran < 4 {
+		t.Errorf("only %d commands found in the README", ran)
+	}
 }
 
 // checkCommands runs the commands of a person against a stack that has sold out.
