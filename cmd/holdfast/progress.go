@@ -23,10 +23,19 @@ type progress struct {
 
 func newProgress(out io.Writer, name string) *progress {
 	p := &progress{out: out, name: name}
-	if f, ok := out.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+	if f, ok := out.(*os.File); ok && terminalWidth(f) > 0 {
 		p.bars = mpb.New(mpb.WithOutput(out), mpb.WithWidth(60))
 	}
 	return p
+}
+
+// terminalWidth is 0 for what is no terminal, or one that does not know its size.
+func terminalWidth(f *os.File) int {
+	width, _, err := term.GetSize(int(f.Fd()))
+	if err != nil {
+		return 0
+	}
+	return width
 }
 
 // update is called with rising values of done, by one goroutine at a time.
