@@ -65,7 +65,7 @@ func (s *shops) open(name string) *worker {
 	defer cancel()
 	err := s.directory.Watch(ctx, func(v cluster.View) {
 		for _, known := range v.Workers {
-			if known == entry {
+			if known.Instance == entry.Instance {
 				cancel()
 			}
 		}

@@ -46,7 +46,9 @@ func newRouter(attemptTimeout time.Duration, dial []grpc.DialOption) *router {
 func (r *router) update(view cluster.View) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.topology = view.Topology
+	if view.Topology.Number >= r.topology.Number { // else etcd has lost data
+		r.topology = view.Topology
+	}
 	r.names = nil
 	var failures error
 	peers := map[string]*peer{}

@@ -119,6 +119,10 @@ func (s *service) complete(ctx context.Context, req *holdfastv1.CreatePurchaseRe
 		return holdfastv1.FieldError(holdfastv1.ReasonUnknownRegion, path+"region",
 			fmt.Sprintf("there is no region %q; known are %s", req.GetRegion(), strings.Join(topology.Shards, ", ")))
 	}
+	if !topology.Sells(req.GetRegion()) {
+		return holdfastv1.FieldError(holdfastv1.ReasonRegionDraining, path+"region",
+			fmt.Sprintf("region %q takes no new purchases", req.GetRegion()))
+	}
 	if req.GetRequestId() == "" {
 		req.RequestId = uuid.NewString()
 	}

@@ -34,6 +34,10 @@
 //	      └──────────────►  ended  ◄───────────────┘
 //	                   release the lock
 //
+// A term is the time a worker sells under one topology. When a higher number
+// comes, it opens the new list of shards, ends all tenures, and goes on; a worker
+// that has no DSN for a new shard stops, since it could not fence it.
+//
 // # The way of a purchase
 //
 // Service checks the region. The tenure of the product admits: the units fit,

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 
@@ -128,6 +129,10 @@ func (s *service) sold(ctx context.Context, products []ledger.Product) (map[stri
 func (s *service) CreatePurchase(ctx context.Context, req *holdfastv1.CreatePurchaseRequest) (*holdfastv1.Purchase, error) {
 	if !s.topology.Has(req.GetRegion()) {
 		return nil, unknownRegion(req.GetRegion(), s.topology)
+	}
+	if !s.topology.Sells(req.GetRegion()) {
+		return nil, holdfastv1.FieldError(holdfastv1.ReasonRegionDraining, "region",
+			fmt.Sprintf("region %q takes no new purchases", req.GetRegion()))
 	}
 	if req.GetAmount() < 1 {
 		// Admission would add what it is to take away.

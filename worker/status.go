@@ -43,7 +43,7 @@ func (s *service) status(ctx context.Context, productID string, err error) error
 			fmt.Sprintf("amount_in_storage: product %q %v and cannot be changed", productID, err),
 			map[string]string{"product_id": productID, "amount_in_storage": strconv.FormatInt(exists.AmountInStorage, 10)})
 	case errors.Is(err, ErrDraining):
-		return holdfastv1.Error(codes.Unavailable, holdfastv1.ReasonWorkerDraining, err.Error(), nil)
+		return drainingStatus()
 	case ctx.Err() != nil:
 		return holdfastv1.Error(contextCode(ctx), holdfastv1.ReasonLockUnavailable,
 			"no outcome before the deadline; repeat with the same request_id", nil)
@@ -64,6 +64,10 @@ func (s *service) status(ctx context.Context, productID string, err error) error
 	}
 	s.log.Error("internal error", "product", productID, "error", err)
 	return holdfastv1.Error(codes.Internal, "INTERNAL", "internal error", nil)
+}
+
+func drainingStatus() error {
+	return holdfastv1.Error(codes.Unavailable, holdfastv1.ReasonWorkerDraining, ErrDraining.Error(), nil)
 }
 
 func contextCode(ctx context.Context) codes.Code {

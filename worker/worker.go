@@ -6,21 +6,21 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/holdfast-io/holdfast/api/cluster"
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
 	"github.com/holdfast-io/holdfast/lockmgr"
-	"github.com/holdfast-io/holdfast/worker/ledger"
 )
 
 // Config says what a worker needs. Fields without a default are required.
@@ -64,14 +64,14 @@ const registrationTTL = 5 * time.Second
 
 // Worker sells the products that are routed to it.
 type Worker struct {
-	cfg     Config
-	self    cluster.Worker
-	shards  []*ledger.Shard
-	lanes   *lanes
-	locks   *lockmgr.Manager
-	tenures *tenures
-	service *service
-	log     hclog.Logger
+	cfg   Config
+	self  cluster.Worker
+	locks *lockmgr.Manager
+	log   hclog.Logger
+	front *front
+	term  *term // owned by New, then by Run
+
+	newer chan cluster.View // topologies above the term's
 }
 
 // New reads the topology and opens the shards. It refuses a shard without a DSN,
@@ -86,111 +86,39 @@ func New(ctx context.Context, cfg Config) (*Worker, error) {
 		return nil, err
 	}
 	w := &Worker{
-		cfg: cfg, log: cfg.Logger.Named("worker"),
-		self: cluster.Worker{Name: cfg.Name, Instance: uuid.NewString(), Address: cfg.Advertise},
-	}
-	if err := w.openShards(ctx, view); err != nil {
-		w.closeShards()
-		return nil, err
-	}
-	if err := w.assemble(view.Topology); err != nil {
-		w.closeShards()
-		return nil, err
-	}
-	return w, nil
-}
-
-// assemble puts the parts together.
-func (w *Worker) assemble(topology cluster.Topology) error {
-	owner, err := json.Marshal(w.self)
-	if err != nil {
-		return fmt.Errorf("worker: %w", err)
-	}
-	w.locks, err = lockmgr.New(lockmgr.Config{
-		Client: w.cfg.Directory.Client, Prefix: w.cfg.Directory.LockPrefix(),
-		Owner: string(owner), TTL: w.cfg.LockTTL, Logger: w.cfg.Logger.Named("lockmgr"),
-	})
-	if err != nil {
-		return fmt.Errorf("worker: %w", err)
-	}
-	behind := make([]shard, len(w.shards))
-	for i, s := range w.shards {
-		behind[i] = s
-	}
-	w.lanes = newLanes(behind, w.log)
-	b := &beginner{
-		topology: topology, shards: w.shards, locks: w.locks, lanes: w.lanes,
-		timeout: w.cfg.BeginTimeout, log: w.log,
-		takeover: &takeover{
-			locks: w.locks, log: w.log, past: map[string]pastTakeovers{},
-			dial: []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())},
+		cfg: cfg, log: cfg.Logger.Named("worker"), front: &front{}, newer: make(chan cluster.View, 1),
+		self: cluster.Worker{
+			Name: cfg.Name, Instance: uuid.NewString(), Address: cfg.Advertise,
+			Shards: slices.Sorted(maps.Keys(cfg.DSNs)),
 		},
 	}
-	w.tenures = &tenures{
-		begin: b.begin, minimum: w.cfg.MinimumTenure, idle: w.cfg.IdleTenure, byProduct: map[string]*slot{},
+	owner, err := json.Marshal(w.self)
+	if err != nil {
+		return nil, fmt.Errorf("worker: %w", err)
 	}
-	w.service = &service{tenures: w.tenures, lanes: w.lanes, topology: topology, shards: w.shards, log: w.log}
-	return nil
-}
-
-func (w *Worker) openShards(ctx context.Context, view cluster.View) error {
-	for _, name := range view.Topology.Shards {
-		dsn := w.cfg.DSNs[name]
-		if dsn == "" {
-			return fmt.Errorf("worker: shard %s of topology %d has no DSN: give --shard %s=DSN",
-				name, view.Topology.Number, name)
-		}
-		s, err := ledger.Open(ledger.Config{Name: name, DSN: dsn, ClusterID: view.ID})
-		if err != nil {
-			return fmt.Errorf("worker: %w", err)
-		}
-		w.shards = append(w.shards, s)
+	w.locks, err = lockmgr.New(lockmgr.Config{
+		Client: cfg.Directory.Client, Prefix: cfg.Directory.LockPrefix(),
+		Owner: string(owner), TTL: cfg.LockTTL, Logger: cfg.Logger.Named("lockmgr"),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("worker: %w", err)
 	}
-	for _, s := range w.shards {
-		if err := w.checkShard(ctx, s, view.Topology.Number); err != nil {
-			return fmt.Errorf("worker: %w", err)
-		}
-	}
-	return nil
-}
-
-func (w *Worker) checkShard(ctx context.Context, s *ledger.Shard, topology int64) error {
-	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
-	defer cancel()
-	id, err := s.Identity(ctx)
-	switch {
-	case errors.Is(err, ledger.ErrWrongShard), errors.Is(err, ledger.ErrUnclaimed):
-		return err
-	case err != nil:
-		w.log.Warn("shard is down; starting without it", "shard", s.Name(), "error", err)
-	case id.Topology > topology:
-		return fmt.Errorf("shard %s has seen topology %d, etcd only %d: etcd lost its data or was restored from a backup",
-			s.Name(), id.Topology, topology)
-	}
-	return nil
-}
-
-func (w *Worker) closeShards() {
-	for _, s := range w.shards {
-		s.Close()
-	}
+	w.term, err = w.openTerm(ctx, view)
+	return w, err
 }
 
 // Run serves on the listener until ctx ends, then drains: it takes itself off
 // the list of workers, lets what is in flight settle, gives its locks back, and
-// returns. The listener is closed and no goroutine is left.
+// returns. When the topology changes it does the same, and goes on under the new
+// one. The listener is closed and no goroutine is left.
 func (w *Worker) Run(ctx context.Context, listener net.Listener) error {
 	// Parts that others rely on stop after those that rely on them.
 	base, stopBase := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBase()
-	selling, stopSelling := context.WithCancel(base)
-	defer stopSelling()
-	w.tenures.starting = selling
-
 	server, healthServer := w.grpcServer()
 	var parts errgroup.Group
-	parts.Go(func() error { w.lanes.run(base); return nil })
 	parts.Go(func() error { return ended(base, w.locks.Run(base)) })
+	parts.Go(func() error { return ended(base, w.watchTopology(base)) })
 
 	serving, stopServing := context.WithCancel(ctx)
 	defer stopServing()
@@ -204,33 +132,60 @@ func (w *Worker) Run(ctx context.Context, listener net.Listener) error {
 			w.log.Warn("not on the list of workers", "error", err)
 		}))
 	})
-	w.log.Info("selling", "name", w.self.Name, "address", w.self.Address, "shards", len(w.shards))
-
-	<-serving.Done()
+	sellErr := w.sell(serving)
+	stopServing()
 	healthServer.Shutdown()
-	drainErr := w.drain(ctx, stopSelling)
 	force := time.AfterFunc(time.Second, server.Stop) // answers are out by now, or never will be
 	server.GracefulStop()
 	force.Stop()
 	err := front.Wait()
 	stopBase()
-	err = errors.Join(drainErr, err, parts.Wait())
-	w.closeShards()
+	err = errors.Join(sellErr, err, parts.Wait())
 	w.log.Info("stopped")
 	return err
 }
 
-func (w *Worker) drain(ctx context.Context, stopSelling context.CancelFunc) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), w.cfg.DrainTimeout)
-	defer cancel()
-	stopSelling()
-	return w.tenures.drain(ctx)
+// sell sells under one topology after the other, until ctx ends or a topology
+// comes that this worker cannot sell under.
+func (w *Worker) sell(ctx context.Context) error {
+	for {
+		w.log.Info("selling", "name", w.self.Name, "address", w.self.Address,
+			"topology", w.term.topology.Number, "shards", w.term.topology.Shards)
+		next, err := w.term.run(ctx, w)
+		if next == nil || err != nil || ctx.Err() != nil {
+			if next != nil {
+				next.close()
+			}
+			return err
+		}
+		w.term = next
+	}
+}
+
+// watchTopology tells the term of topologies above its own, and the operator of
+// an etcd that has gone back.
+func (w *Worker) watchTopology(ctx context.Context) error {
+	highest := w.term.topology.Number
+	return w.cfg.Directory.Watch(ctx, func(view cluster.View) {
+		switch {
+		case view.Topology.Number < highest:
+			w.log.Error("etcd has lost data: run holdfast topology repair",
+				"topology", view.Topology.Number, "known", highest)
+		case view.Topology.Number > highest:
+			highest = view.Topology.Number
+			select {
+			case <-w.newer: // the newest one counts
+			default:
+			}
+			w.newer <- view
+		}
+	}, func(err error) { w.log.Warn("cluster not read", "error", err) })
 }
 
 func (w *Worker) grpcServer() (*grpc.Server, *health.Server) {
 	server := grpc.NewServer()
-	holdfastv1.RegisterProductServiceServer(server, w.service)
-	holdfastv1.RegisterPurchaseServiceServer(server, w.service)
+	holdfastv1.RegisterProductServiceServer(server, w.front)
+	holdfastv1.RegisterPurchaseServiceServer(server, w.front)
 	healthServer := health.NewServer()
 	healthServer.SetServingStatus(w.self.Instance, healthpb.HealthCheckResponse_SERVING)
 	healthpb.RegisterHealthServer(server, healthServer)

@@ -20,6 +20,8 @@ type Worker struct {
 	Name     string `json:"name"`     // stable over restarts; decides what is routed to it
 	Instance string `json:"instance"` // new at each start; tells a restarted worker from the one before
 	Address  string `json:"address"`  // host:port of its gRPC server
+
+	Shards []string `json:"shards,omitempty"` // that it has a DSN for
 }
 
 // View is a cluster as etcd has it.
@@ -61,6 +63,53 @@ func (d Directory) Init(ctx context.Context, id uuid.UUID, first Topology) (View
 		return View{}, fmt.Errorf("initialise cluster: %w", err)
 	}
 	return d.View(ctx)
+}
+
+// ErrTopologyChanged is returned when somebody else changed the topology.
+var ErrTopologyChanged = errors.New("the topology was changed by somebody else meanwhile")
+
+// SetTopology replaces the topology that was read by the next one.
+func (d Directory) SetTopology(ctx context.Context, read, next Topology) error {
+	if err := next.Validate(); err != nil {
+		return err
+	}
+	before, after, err := encodeBoth(read, next)
+	if err != nil {
+		return err
+	}
+	resp, err := d.Client.Txn(ctx).
+		If(clientv3.Compare(clientv3.Value(d.topologyKey()), "=", before)).
+		Then(clientv3.OpPut(d.topologyKey(), after)).
+		Commit()
+	switch {
+	case err != nil:
+		return fmt.Errorf("set topology: %w", err)
+	case !resp.Succeeded:
+		return ErrTopologyChanged
+	}
+	return nil
+}
+
+// Restore writes id and topology over whatever etcd has. It is for an etcd that
+// lost its data; the topology's number must be above all that any shard has seen.
+func (d Directory) Restore(ctx context.Context, id uuid.UUID, t Topology) error {
+	_, encoded, err := encodeBoth(t, t)
+	if err != nil {
+		return err
+	}
+	_, err = d.Client.Txn(ctx).
+		Then(clientv3.OpPut(d.idKey(), id.String()), clientv3.OpPut(d.topologyKey(), encoded)).
+		Commit()
+	if err != nil {
+		return fmt.Errorf("restore cluster: %w", err)
+	}
+	return nil
+}
+
+func encodeBoth(a, b Topology) (encodedA, encodedB string, err error) {
+	first, errA := json.Marshal(a)
+	second, errB := json.Marshal(b)
+	return string(first), string(second), errors.Join(errA, errB)
 }
 
 // View reads the cluster. It returns ErrNotInitialised when there is none.

@@ -10,10 +10,17 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// Topology is the numbered list of shards. A higher number is newer.
+// Topology is the numbered list of shards. A higher number is newer, and has all
+// shards of the lower ones: what a shard has sold counts for ever, so none may be
+// left out of the sum.
 type Topology struct {
 	Number int64    `json:"number"`
 	Shards []string `json:"shards"`
+	// Homes are the shards of customers who name no region; all when empty.
+	// They stay when a shard is added, so that no customer moves.
+	Homes []string `json:"homes,omitempty"`
+	// Draining are the shards that take no new purchases.
+	Draining []string `json:"draining,omitempty"`
 }
 
 var shardName = regexp.MustCompile(`^[a-z][a-z0-9-]{0,30}[a-z0-9]$|^[a-z]$`)
@@ -38,10 +45,69 @@ func (t Topology) Validate() error {
 // Has reports whether the topology has a shard of this name.
 func (t Topology) Has(shard string) bool { return slices.Contains(t.Shards, shard) }
 
+// Sells reports whether the topology has a shard of this name that takes new
+// purchases.
+func (t Topology) Sells(shard string) bool {
+	return t.Has(shard) && !slices.Contains(t.Draining, shard)
+}
+
 // Home is the shard of a customer who names no region. It depends on nothing
-// but the customer's id and the names of the shards.
+// but the customer's id and the names of the shards, and changes only when the
+// shard is drained.
 func (t Topology) Home(customerID string) string {
-	return Rank(customerID, t.Shards)[0]
+	homes := t.homes()
+	for _, shard := range Rank(customerID, homes) {
+		if t.Sells(shard) {
+			return shard
+		}
+	}
+	for _, shard := range Rank(customerID, t.Shards) { // all homes are drained
+		if t.Sells(shard) {
+			return shard
+		}
+	}
+	return homes[0]
+}
+
+func (t Topology) homes() []string {
+	if len(t.Homes) == 0 {
+		return t.Shards
+	}
+	return t.Homes
+}
+
+// Added is the next topology, with one more shard. Customers who name no region
+// stay where they are.
+func (t Topology) Added(shard string) (Topology, error) {
+	next := t.next()
+	next.Homes = slices.Clone(t.homes())
+	next.Shards = append(next.Shards, shard)
+	return next, next.Validate()
+}
+
+// Drained is the next topology, in which a shard takes no new purchases.
+func (t Topology) Drained(shard string) (Topology, error) {
+	next := t.next()
+	switch {
+	case !t.Has(shard):
+		return next, fmt.Errorf("there is no shard %q", shard)
+	case !t.Sells(shard):
+		return next, fmt.Errorf("shard %q drains already", shard)
+	case len(t.Draining)+1 == len(t.Shards):
+		return next, fmt.Errorf("shard %q is the last one that takes purchases", shard)
+	}
+	next.Draining = append(next.Draining, shard)
+	return next, nil
+}
+
+// Renumbered is the same topology under the next number.
+func (t Topology) Renumbered() Topology { return t.next() }
+
+func (t Topology) next() Topology {
+	return Topology{
+		Number: t.Number + 1, Shards: slices.Clone(t.Shards),
+		Homes: slices.Clone(t.Homes), Draining: slices.Clone(t.Draining),
+	}
 }
 
 // Rank orders names by rendezvous hashing for a key, the best first (Thaler and

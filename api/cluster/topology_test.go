@@ -123,3 +123,64 @@ func TestRankingMovesOnlyWhatItMust(t *testing.T) {
 		}
 	})
 }
+
+// A request id is unique within a region: a customer whose region changed under
+// him could buy twice by repeating a call.
+func TestCustomersStayWhereTheyAreWhenAShardIsAdded(t *testing.T) {
+	before := cluster.Topology{Number: 1, Shards: []string{"eu", "us"}}
+	after, err := before.Added("asia")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := after.Added("africa"); err != nil {
+		t.Fatal(err)
+	} else {
+		after = again
+	}
+	if after.Number != 3 || !after.Sells("asia") || !after.Sells("africa") {
+		t.Fatalf("added: %+v", after)
+	}
+	for i := range 1000 {
+		customer := fmt.Sprint("customer-", i)
+		if before.Home(customer) != after.Home(customer) {
+			t.Fatalf("%s moves from %s to %s", customer, before.Home(customer), after.Home(customer))
+		}
+	}
+	if _, err := after.Added("eu"); err == nil {
+		t.Error("a shard was added twice")
+	}
+	if len(before.Shards) != 2 {
+		t.Error("the old topology was changed")
+	}
+}
+
+// Closing a region moves its customers and nobody else.
+func TestOnlyCustomersOfADrainedShardMove(t *testing.T) {
+	before := cluster.Topology{Number: 1, Shards: []string{"eu", "us", "asia"}}
+	after, err := before.Drained("us")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !after.Has("us") || after.Sells("us") || after.Number != 2 {
+		t.Fatalf("drained: %+v", after)
+	}
+	for i := range 1000 {
+		customer := fmt.Sprint("customer-", i)
+		was, is := before.Home(customer), after.Home(customer)
+		if is == "us" || was != "us" && was != is {
+			t.Fatalf("%s moves from %s to %s", customer, was, is)
+		}
+	}
+	for _, shard := range []string{"us", "mars"} {
+		if _, err := after.Drained(shard); err == nil {
+			t.Errorf("%s was drained", shard)
+		}
+	}
+	last, err := after.Drained("eu")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := last.Drained("asia"); err == nil {
+		t.Error("the last shard was drained")
+	}
+}

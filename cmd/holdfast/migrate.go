@@ -90,7 +90,7 @@ func found(ctx context.Context, cmd *cobra.Command, d cluster.Directory, shards 
 	switch {
 	case errors.Is(err, cluster.ErrNotInitialised) && id != uuid.Nil:
 		return fmt.Errorf("the shards belong to cluster %s, but etcd knows none under %s: "+
-			"is this the right etcd and --prefix, or did it lose its data?", id, d.Prefix)
+			"is this the right etcd and --prefix? If it lost its data, run holdfast topology repair", id, d.Prefix)
 	case errors.Is(err, cluster.ErrNotInitialised):
 		view, err = d.Init(etcdCtx, uuid.New(), first)
 	}
@@ -98,15 +98,11 @@ func found(ctx context.Context, cmd *cobra.Command, d cluster.Directory, shards 
 		return etcdError(d, err)
 	}
 	if !slices.Equal(slices.Sorted(slices.Values(view.Topology.Shards)), slices.Sorted(slices.Values(names))) {
-		return fmt.Errorf("topology %d has the shards %v, not %v", view.Topology.Number, view.Topology.Shards, names)
+		return fmt.Errorf("topology %d has the shards %v, not %v; to add one, run holdfast topology add",
+			view.Topology.Number, view.Topology.Shards, names)
 	}
-	for _, s := range shards {
-		if err := s.Claim(ctx, view.ID); err != nil {
-			return err
-		}
-		if err := s.PutTopology(ctx, view.Topology.Number, view.Topology.Shards); err != nil {
-			return err
-		}
+	if err := recordTopology(ctx, shards, view.ID, view.Topology); err != nil {
+		return err
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "cluster %s, topology %d: %v\n", view.ID, view.Topology.Number, view.Topology.Shards)
 	return nil

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -75,23 +74,32 @@ func (s *Shard) Claim(ctx context.Context, clusterID uuid.UUID) error {
 }
 
 const insertTopology = `
-INSERT INTO topologies (number, shards) VALUES (@number, @shards) ON CONFLICT (number) DO NOTHING`
+INSERT INTO topologies (number, document) VALUES (@number, @document::jsonb) ON CONFLICT (number) DO NOTHING`
 
-const selectTopology = `SELECT shards FROM topologies WHERE number = @number`
+const sameTopology = `SELECT document = @document::jsonb FROM topologies WHERE number = @number`
 
-// PutTopology records that the shard is part of a topology. The same number
-// with other shards is an error.
-func (s *Shard) PutTopology(ctx context.Context, number int64, shards []string) error {
-	args := pgx.NamedArgs{"number": number, "shards": shards}
-	var stored []string
+// PutTopology records that the shard is part of a topology, given as JSON. The
+// same number with another document is an error.
+func (s *Shard) PutTopology(ctx context.Context, number int64, document string) error {
+	args := pgx.NamedArgs{"number": number, "document": document}
+	var same bool
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, insertTopology, args); err != nil {
 			return err
 		}
-		return tx.QueryRow(ctx, selectTopology, args).Scan(&stored)
+		return tx.QueryRow(ctx, sameTopology, args).Scan(&same)
 	})
-	if err == nil && !slices.Equal(stored, shards) {
-		err = fmt.Errorf("topology %d has the shards %v here, not %v", number, stored, shards)
+	if err == nil && !same {
+		err = fmt.Errorf("topology %d is another one here", number)
 	}
 	return s.readError("put topology", err)
+}
+
+const selectTopology = `SELECT number, document::text FROM topologies ORDER BY number DESC LIMIT 1`
+
+// Topology reads the newest topology that the shard has been part of. It returns
+// ErrNotFound when there is none.
+func (s *Shard) Topology(ctx context.Context) (number int64, document string, err error) {
+	err = s.pool.QueryRow(ctx, selectTopology).Scan(&number, &document)
+	return number, document, s.readError("read topology", err)
 }

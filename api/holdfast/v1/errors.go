@@ -22,6 +22,8 @@ const (
 	ReasonMalformedRequest = "MALFORMED_REQUEST"
 	// ReasonUnknownRegion: no shard has the name in the field region.
 	ReasonUnknownRegion = "UNKNOWN_REGION"
+	// ReasonRegionDraining: the shard in the field region takes no new purchases.
+	ReasonRegionDraining = "REGION_DRAINING"
 	// ReasonRequestIDReused: the request_id was used before with other content.
 	ReasonRequestIDReused = "REQUEST_ID_REUSED"
 	// ReasonProductExists: the product exists with another amount_in_storage.

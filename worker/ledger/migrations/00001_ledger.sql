@@ -13,7 +13,7 @@ CREATE TABLE shard (
 -- number here above etcd's means that etcd lost its data.
 CREATE TABLE topologies (
     number      bigint PRIMARY KEY,
-    shards      text[] NOT NULL,
+    document    jsonb NOT NULL,
     create_time timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT topologies_are_numbered_from_1 CHECK (number >= 1)
 );

@@ -1,0 +1,59 @@
+package worker
+
+import (
+	"context"
+	"sync/atomic"
+
+	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
+)
+
+// front passes calls to the service of the current term. Between two terms it
+// answers that the worker drains, and coordinators ask again.
+type front struct {
+	holdfastv1.UnimplementedProductServiceServer
+	holdfastv1.UnimplementedPurchaseServiceServer
+	current atomic.Pointer[service]
+}
+
+func (f *front) serve(s *service) { f.current.Store(s) }
+
+// pass calls a method of the current service.
+func pass[Req, Resp any](
+	ctx context.Context, f *front, req Req, method func(*service, context.Context, Req) (Resp, error),
+) (resp Resp, err error) {
+	s := f.current.Load()
+	if s == nil {
+		return resp, drainingStatus()
+	}
+	return method(s, ctx, req)
+}
+
+func (f *front) CreateProduct(ctx context.Context, req *holdfastv1.CreateProductRequest) (*holdfastv1.Product, error) {
+	return pass(ctx, f, req, (*service).CreateProduct)
+}
+
+func (f *front) GetProduct(ctx context.Context, req *holdfastv1.GetProductRequest) (*holdfastv1.Product, error) {
+	return pass(ctx, f, req, (*service).GetProduct)
+}
+
+func (f *front) ListProducts(ctx context.Context, req *holdfastv1.ListProductsRequest) (*holdfastv1.ListProductsResponse, error) {
+	return pass(ctx, f, req, (*service).ListProducts)
+}
+
+func (f *front) CreatePurchase(ctx context.Context, req *holdfastv1.CreatePurchaseRequest) (*holdfastv1.Purchase, error) {
+	return pass(ctx, f, req, (*service).CreatePurchase)
+}
+
+func (f *front) BatchCreatePurchases(
+	ctx context.Context, req *holdfastv1.BatchCreatePurchasesRequest,
+) (*holdfastv1.BatchCreatePurchasesResponse, error) {
+	return pass(ctx, f, req, (*service).BatchCreatePurchases)
+}
+
+func (f *front) GetPurchase(ctx context.Context, req *holdfastv1.GetPurchaseRequest) (*holdfastv1.Purchase, error) {
+	return pass(ctx, f, req, (*service).GetPurchase)
+}
+
+func (f *front) ListPurchases(ctx context.Context, req *holdfastv1.ListPurchasesRequest) (*holdfastv1.ListPurchasesResponse, error) {
+	return pass(ctx, f, req, (*service).ListPurchases)
+}

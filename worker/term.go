@@ -1,0 +1,123 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"github.com/holdfast-io/holdfast/api/cluster"
+	"github.com/holdfast-io/holdfast/worker/ledger"
+)
+
+// term is the time a worker sells under one topology. A new topology means a new
+// term: all tenures end, and those that follow fence the new list of shards under
+// the new number.
+type term struct {
+	topology cluster.Topology
+	shards   []*ledger.Shard
+	lanes    *lanes
+	tenures  *tenures
+	service  *service
+}
+
+// openTerm opens the shards of a topology and puts the parts together.
+func (w *Worker) openTerm(ctx context.Context, view cluster.View) (*term, error) {
+	t := &term{topology: view.Topology}
+	if err := w.openShards(ctx, t, view); err != nil {
+		t.close()
+		return nil, fmt.Errorf("worker: %w", err)
+	}
+	behind := make([]shard, len(t.shards))
+	for i, s := range t.shards {
+		behind[i] = s
+	}
+	t.lanes = newLanes(behind, w.log)
+	b := &beginner{
+		topology: t.topology, shards: t.shards, locks: w.locks, lanes: t.lanes,
+		timeout: w.cfg.BeginTimeout, log: w.log,
+		takeover: &takeover{
+			locks: w.locks, log: w.log, past: map[string]pastTakeovers{},
+			dial: []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy()},
+		},
+	}
+	t.tenures = &tenures{
+		begin: b.begin, minimum: w.cfg.MinimumTenure, idle: w.cfg.IdleTenure, byProduct: map[string]*slot{},
+	}
+	t.service = &service{tenures: t.tenures, lanes: t.lanes, topology: t.topology, shards: t.shards, log: w.log}
+	return t, nil
+}
+
+func (w *Worker) openShards(ctx context.Context, t *term, view cluster.View) error {
+	for _, name := range view.Topology.Shards {
+		dsn := w.cfg.DSNs[name]
+		if dsn == "" {
+			return fmt.Errorf("shard %s of topology %d has no DSN: give --shard %s=DSN", name, view.Topology.Number, name)
+		}
+		s, err := ledger.Open(ledger.Config{Name: name, DSN: dsn, ClusterID: view.ID})
+		if err != nil {
+			return err
+		}
+		t.shards = append(t.shards, s)
+	}
+	for _, s := range t.shards {
+		if err := w.checkShard(ctx, s, view.Topology.Number); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *Worker) checkShard(ctx context.Context, s *ledger.Shard, topology int64) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	id, err := s.Identity(ctx)
+	switch {
+	case errors.Is(err, ledger.ErrWrongShard), errors.Is(err, ledger.ErrUnclaimed):
+		return err
+	case err != nil:
+		w.log.Warn("shard is down; going on without it", "shard", s.Name(), "error", err)
+	case id.Topology > topology:
+		return fmt.Errorf("shard %s has seen topology %d, etcd only %d: etcd has lost data: run holdfast topology repair",
+			s.Name(), id.Topology, topology)
+	}
+	return nil
+}
+
+func (t *term) close() {
+	for _, s := range t.shards {
+		s.Close()
+	}
+}
+
+// run sells until ctx ends or there is a newer topology, for which it returns the
+// next term, opened while this one still sold. Before it returns it lets what is
+// in flight settle and gives the locks back.
+func (t *term) run(ctx context.Context, w *Worker) (next *term, err error) {
+	base, stopLanes := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopLanes()
+	selling, stopSelling := context.WithCancel(base)
+	defer stopSelling()
+	t.tenures.starting = selling
+	lanesDone := make(chan struct{})
+	go func() { t.lanes.run(base); close(lanesDone) }()
+
+	w.front.serve(t.service)
+	select {
+	case <-ctx.Done():
+	case view := <-w.newer:
+		next, err = w.openTerm(ctx, view)
+	}
+	w.front.serve(nil)
+	stopSelling()
+	drainCtx, cancel := context.WithTimeout(base, w.cfg.DrainTimeout)
+	defer cancel()
+	err = errors.Join(err, t.tenures.drain(drainCtx))
+	stopLanes()
+	<-lanesDone
+	t.close()
+	return next, err
+}
