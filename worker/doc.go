@@ -66,6 +66,8 @@
 //     there, or two probes go unanswered): its lease is revoked and the lock
 //     taken at once. That is safe because a holder that was alive after all is
 //     fenced.
+//   - The work on a product is stuck, while the process lives and renews: its lock
+//     is not renewed any more, and goes to whoever wants it.
 //   - etcd is away: tenures go on selling; purchases that need a new one fail
 //     with LOCK_UNAVAILABLE once their deadline has passed.
 //   - A shard is away: purchases of its customers fail with SHARD_UNAVAILABLE,

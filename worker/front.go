@@ -15,6 +15,12 @@ type front struct {
 	current atomic.Pointer[service]
 }
 
+// alive reports whether the work on a product makes progress.
+func (f *front) alive(productID string) bool {
+	s := f.current.Load()
+	return s == nil || s.tenures.alive(productID)
+}
+
 func (f *front) serve(s *service) { f.current.Store(s) }
 
 // pass calls a method of the current service.

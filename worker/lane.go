@@ -18,6 +18,7 @@ import (
 const (
 	maxBatch     = 1000             // purchases in one transaction, and checks in one read
 	batchTimeout = 10 * time.Second // until a commit that is not answered counts as ambiguous
+	stuckAfter   = 2 * batchTimeout // until a tenure whose sales do not settle loses its lock
 )
 
 // shard is what a lane needs of its shard. Errors are those of ledger.Shard.

@@ -33,6 +33,7 @@ type tenure struct {
 	ended     bool
 	settled   chan struct{} // closed when ended and nothing is unsettled
 	lastUsed  time.Time
+	moved     time.Time // when a sale was last sent to an idle tenure, or settled
 }
 
 // saleKey is the scope of a request id within a product.
@@ -103,6 +104,9 @@ func judge(amount, available, inFlight int64) verdict {
 
 // place sends a sale where it belongs now. Caller holds mu.
 func (t *tenure) place(s *sale) {
+	if t.unsettled == 0 {
+		t.moved = time.Now()
+	}
 	switch judge(s.row.Amount, t.available, t.inFlight) {
 	case fits:
 		t.available -= s.row.Amount
@@ -123,6 +127,7 @@ func (t *tenure) committed(s *sale, outcome ledger.Outcome, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.unsettled--
+	t.moved = time.Now()
 	switch {
 	case errors.Is(err, ledger.ErrAmbiguous), err == nil && outcome == ledger.Fenced:
 		// The units stay counted: an unanswered commit may have happened.
@@ -155,6 +160,7 @@ func (t *tenure) verified(s *sale, c ledger.Checked, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.unsettled--
+	t.moved = time.Now()
 	switch {
 	case err != nil:
 		t.finish(s, nil, err)
@@ -226,6 +232,14 @@ func (t *tenure) left() (available int64, ended bool) {
 	defer t.mu.Unlock()
 	t.lastUsed = time.Now()
 	return t.available, t.ended
+}
+
+// stuck reports whether something was sent and nothing was settled for longer
+// than any batch may take.
+func (t *tenure) stuck() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.unsettled > 0 && time.Since(t.moved) > stuckAfter
 }
 
 func (t *tenure) idleSince() time.Time {

@@ -79,6 +79,23 @@ func (ts *tenures) run(s *slot, productID string, create int64) {
 	close(s.tenure.gone)
 }
 
+// alive is asked before a product's lock is renewed. An idle tenure is alive; one
+// whose sales do not settle is not, and its lock goes to whoever wants it.
+func (ts *tenures) alive(productID string) bool {
+	ts.mu.Lock()
+	s := ts.byProduct[productID]
+	ts.mu.Unlock()
+	if s == nil {
+		return true
+	}
+	select {
+	case <-s.ready:
+		return s.tenure == nil || !s.tenure.stuck()
+	default:
+		return true
+	}
+}
+
 func (ts *tenures) remove(productID string) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()

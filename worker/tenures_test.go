@@ -215,3 +215,47 @@ func TestDrainingIsWhatEverybodyIsTold(t *testing.T) {
 		d.wantLocks(t, 1) // the rival's
 	})
 }
+
+// A process that lives, and whose work on a product does not get on, must not
+// keep the product for ever by renewing its lock.
+func TestStuckTenureIsNotRenewed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		eu := &fakeShard{name: "eu", commit: func([]*ledger.Purchase) ([]ledger.Outcome, error) {
+			<-release
+			return []ledger.Outcome{ledger.Inserted}, nil
+		}}
+		lanes := newLanes([]shard{eu}, hclog.NewNullLogger())
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { lanes.run(ctx); close(done) }()
+		tn := tenureOn(lanes, "p", 10)
+		ready := make(chan struct{})
+		close(ready)
+		ts := &tenures{byProduct: map[string]*slot{"p": {ready: ready, tenure: tn}}}
+
+		time.Sleep(time.Hour)
+		if !ts.alive("p") || !ts.alive("unknown") {
+			t.Error("an idle tenure counts as stuck")
+		}
+		s, err := tn.admit(Purchase{ProductID: "p", Region: "eu", RequestID: "r", Amount: 1})
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(stuckAfter)
+		if !ts.alive("p") {
+			t.Error("stuck before any batch can have timed out")
+		}
+		time.Sleep(time.Second)
+		if ts.alive("p") {
+			t.Error("a stuck tenure counts as alive")
+		}
+		close(release)
+		<-s.done
+		if !ts.alive("p") {
+			t.Error("still stuck after it got on")
+		}
+		stop()
+		<-done
+	})
+}

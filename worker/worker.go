@@ -98,7 +98,7 @@ func New(ctx context.Context, cfg Config) (*Worker, error) {
 	}
 	w.locks, err = lockmgr.New(lockmgr.Config{
 		Client: cfg.Directory.Client, Prefix: cfg.Directory.LockPrefix(),
-		Owner: string(owner), TTL: cfg.LockTTL, Logger: cfg.Logger.Named("lockmgr"),
+		Owner: string(owner), TTL: cfg.LockTTL, Logger: cfg.Logger.Named("lockmgr"), Alive: w.front.alive,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("worker: %w", err)
