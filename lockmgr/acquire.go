@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -41,7 +42,8 @@ func (m *Manager) TryAcquire(ctx context.Context, name string) (*Lock, error) {
 }
 
 // attempt is one acquisition with one lease. Whatever goes wrong, also if nobody
-// knows what did, the lease is revoked, and with it the key if there is one.
+// knows what did, the lease is revoked, and with it the key if there is one. Only if
+// etcd said that there is none, the lease is kept for the next acquisition.
 func (m *Manager) attempt(ctx context.Context, name string, join join) (*Lock, error) {
 	l, err := m.grant(ctx, name)
 	if err != nil {
@@ -54,9 +56,13 @@ func (m *Manager) attempt(ctx context.Context, name string, join join) (*Lock, e
 		err = m.own(l)
 	}
 	if err != nil {
-		err = reason(ctx, l, err)
-		m.end(l, err)
-		return nil, err
+		why := reason(ctx, l, err)
+		if errors.Is(err, ErrHeld) {
+			m.putAside(l, why)
+		} else {
+			m.end(l, why)
+		}
+		return nil, why
 	}
 	return m.lock(l, token), nil
 }
@@ -78,7 +84,8 @@ func reason(ctx context.Context, l *lease, err error) error {
 	return err
 }
 
-// grant gets a lease of its own for an acquisition.
+// grant gets a lease of its own for an acquisition, one that was granted for another
+// in vain if there is one.
 func (m *Manager) grant(ctx context.Context, name string) (*lease, error) {
 	if name == "" {
 		return nil, errors.New("the name is empty")
@@ -86,9 +93,13 @@ func (m *Manager) grant(ctx context.Context, name string) (*lease, error) {
 	if err := m.awaitRun(ctx); err != nil {
 		return nil, err
 	}
+	asked := time.Now()
+	if s, ok := m.takeSpare(asked); ok {
+		l := newLease(m, s.id, name, s.trust)
+		return l, m.register(l)
+	}
 	ctx, cancel := context.WithTimeout(ctx, m.ttl)
 	defer cancel()
-	asked := time.Now()
 	resp, err := m.client.Grant(ctx, int64(m.ttl/time.Second))
 	if err != nil {
 		return nil, fmt.Errorf("grant a lease: %w", err)
@@ -136,6 +147,9 @@ func (m *Manager) takeFree(ctx context.Context, l *lease) (token int64, err erro
 func (m *Manager) joinTxn(ctx context.Context, l *lease, otherwise ...clientv3.Op) (*clientv3.TxnResponse, error) {
 	free := clientv3.Compare(clientv3.CreateRevision(m.keys.queue(l.name)).WithPrefix(), "=", 0)
 	resp, err := m.client.Txn(ctx).If(free).Then(m.put(l)).Else(otherwise...).Commit()
+	if errors.Is(err, rpctypes.ErrLeaseNotFound) {
+		err = ErrLost
+	}
 	if err != nil {
 		return nil, fmt.Errorf("join the queue: %w", err)
 	}
@@ -161,6 +175,9 @@ func (m *Manager) own(l *lease) error {
 	defer m.mu.Unlock()
 	if l.state == ended {
 		return context.Cause(l.ctx)
+	}
+	if l.place <= l.missed && l.missed != 0 {
+		return ErrLost
 	}
 	l.state = owning
 	if l.isContended() {

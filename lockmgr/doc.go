@@ -11,8 +11,9 @@
 //
 //   - name: what is locked, any non-empty string
 //   - owner: who this manager is, an opaque string that rivals can read
-//   - lease: the etcd lease of one acquisition; it guards one key and is never
-//     shared or used again
+//   - lease: the etcd lease of one acquisition; it guards one key in its life, and
+//     is never shared
+//   - spare: a lease whose acquisition put no key, kept for the next one
 //   - place: the create revision of an acquisition's key; the queue of a name is
 //     its keys in that order, and the first one owns the name
 //   - token: the revision of the write that confirmed the ownership
@@ -29,7 +30,8 @@
 //
 // # Protocol
 //
-//	    grant a lease, asked_at := now ◄──────────────────────────┐
+//	   take a spare with its asked_at, or else                    │
+//	    grant a lease, asked_at := now ◄──────────────────────────┤
 //	                  │                                           │
 //	first Txn: is there a key under the name?                     │
 //	 │ no: put mine                │ yes: put mine                │
@@ -44,8 +46,8 @@
 //	┌─────────────────────────┐          │
 //	│         owning          │          │
 //	└─────────────────────────┘          │
-//	 │ Release,   │ trust    │ a renewal │
-//	 │ Drain      │ ran out  │ says it   │
+//	 │ Release,   │ trust    │ the key   │
+//	 │ Drain      │ ran out  │ or lease  │
 //	 │            │          │ is gone   │
 //	 │ErrReleased │ErrExpired│ErrLost    │
 //	 ▼            ▼          ▼           ▼
@@ -63,6 +65,20 @@
 // stale, and a waiter whose own key has gone could skip into a place it has
 // lost. TryAcquire is the same first Txn, with a read of the holder instead of
 // the place in the queue.
+//
+// If that Txn answers that the name is held, its lease has never had a key, and no
+// request is under way that could give it one: it becomes a spare. A Txn without an
+// answer may yet put its key, so its lease is revoked instead. A spare is not renewed.
+// It is taken only before its first renewal would be due, with the trust that began at
+// its grant, and otherwise left to expire.
+//
+// Evict deletes the key of a holder if it is still the write whose revision was read
+// as its token. The lease stays, so the renewals of an evicted holder that is alive
+// go on being granted. It learns its eviction from the watch of all keys, which every
+// manager keeps for contention: the deletion of a key whose lease waits or owns ends it
+// with [ErrLost]. Each time the watch begins again all keys are read before, and a
+// lease whose key was put before that read and is not in it has lost it. Released keys
+// do not matter to either: a lock has ended before its key is deleted.
 //
 // The token is the revision of that write and not the key's create revision, so
 // it is larger than the token of everybody who owned the name before: waiters
@@ -108,13 +124,24 @@
 //     the background for one TTL; after that etcd has forgotten the lease anyway.
 //   - Process paused beyond the TTL: a rival may own the name while the paused
 //     holder acts on its last look at its context. Only the token stops it.
-//   - Lease revoked by somebody else ([Manager.Evict]): the holder learns it from
-//     its next renewal and ends with [ErrLost].
+//   - Evicted holder alive: its watch tells it at once, and it ends with [ErrLost].
+//   - Evicted holder alive, and its watch interrupted: it learns it from the read of all
+//     keys when the watch is back. If all of its connection was away, trust may
+//     run out first. Should the watch be silent and nothing else, it is a minute until
+//     the next read.
+//   - Evicted before the first Txn was answered: the deletion is seen, or the read
+//     that missed it is remembered until the answer says when the key was put.
+//   - Request of the eviction lost, or its reply: evicting again does what is left
+//     to do, and never touches a newer lock.
+//   - Lease revoked by somebody else: its key goes with it, which the watch sees, and
+//     the next renewal.
+//   - Spare gone when its turn comes: the Txn fails for want of it. Acquire starts
+//     again, TryAcquire fails with [ErrLost].
 //   - One renewal blocked: etcd answers the renewals of a stream in order and
 //     holds back the answer for an expired lease until it is revoked. Leases are
 //     spread over several streams, and a stream that owes an answer for a quarter
 //     of the TTL is replaced.
-//   - Contention watch interrupted: all keys are read before it goes on.
+//   - Watch of all keys interrupted: they are read before it goes on.
 //   - Connection silently dead: gRPC notices only with keepalive pings. Set
 //     DialKeepAliveTime on the client to less than the TTL, so that renewals reach
 //     another member in time.
@@ -122,14 +149,18 @@
 // # Cost
 //
 // Acquiring is two writes, a grant and a Txn; taking over from another owner is one
-// more read and write; releasing is one write, and another one later that nobody waits for. A held lock costs a renewal every
-// fifth to third of a TTL, which is no write, about a kilobyte of memory, and no
-// goroutine. All locks of a manager share one watch.
+// more read and write; releasing is one write, and another one later that nobody
+// waits for; evicting is one write. A refused TryAcquire is one Txn that changes
+// nothing, and a grant if there is no spare. A held lock costs a renewal every fifth to
+// third of a TTL, which is no write, about a kilobyte of memory, and no goroutine. All
+// locks of a manager share one watch, which hears of every key that is put or deleted:
+// about a microsecond each.
 //
 // The end of a lease is the most expensive of these: etcd waits for its disk each
 // time, and does nothing else meanwhile. That bounds how often locks may change hands,
 // to some hundred times a second on an ordinary disk, whoever holds them. It is also
-// why Release and Drain delete keys, and leave the empty leases to the background.
+// why Release and Drain delete keys, and leave the empty leases to the background, why
+// Evict leaves the lease to expire, and why there are spares.
 //
 // The reasons for not using the concurrency package of etcd's client are the
 // items above. Its weaknesses were found by Jepsen (https://jepsen.io/analyses/etcd-3.4.3)

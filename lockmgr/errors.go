@@ -18,8 +18,9 @@ var (
 	// ErrReleased is the cause of a lock's end when its owner gave it back, by
 	// Release or by Drain.
 	ErrReleased = errors.New("lock was released")
-	// ErrLost is the cause of a lock's end when etcd no longer knows its lease.
-	ErrLost = errors.New("lock was lost: its lease is gone")
+	// ErrLost is the cause of a lock's end when etcd no longer has its key or its
+	// lease.
+	ErrLost = errors.New("lock was lost: its key or its lease is gone")
 	// ErrExpired is the cause of a lock's end when no renewal was answered in
 	// time. etcd may keep the lock a little longer than that, never shorter.
 	ErrExpired = errors.New("lock expired: its lease was not renewed in time")

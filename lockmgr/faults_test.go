@@ -47,6 +47,35 @@ type wire struct {
 	match  func(req any) bool // nil once the message was lost
 	lost   direction
 	before func() // is called right before the message is lost
+	counts []*count
+}
+
+type count struct {
+	match func(req any) bool
+	n     int
+}
+
+// count returns how many requests that match have been sent since.
+func (w *wire) count(match func(req any) bool) func() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	c := &count{match: match}
+	w.counts = append(w.counts, c)
+	return func() int {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return c.n
+	}
+}
+
+func (w *wire) tally(req any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, c := range w.counts {
+		if c.match(req) {
+			c.n++
+		}
+	}
 }
 
 // lose makes the wire lose the next message that matches.
@@ -59,6 +88,7 @@ func (w *wire) lose(lost direction, match func(req any) bool, before func()) {
 func (w *wire) option() grpc.DialOption { return grpc.WithChainUnaryInterceptor(w.intercept) }
 
 func (w *wire) intercept(ctx context.Context, method string, req, answer any, cc *grpc.ClientConn, invoker grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	w.tally(req)
 	if w.loses(request, req) {
 		return errLostMessage
 	}

@@ -62,17 +62,23 @@ func (m *Manager) Holders(ctx context.Context) ([]Holder, error) {
 	return holders, err
 }
 
-// Evict takes a lock from a holder that is believed to be dead, by revoking its
-// lease; the next in the queue owns the name at once. A holder that is not dead
-// goes on until it hears of it. That is safe only because the guarded work is
-// fenced by the token: never evict where it is not. A holder that has left, also one
-// that has acquired the name again, is not affected.
+// Evict takes a lock from a holder that is believed to be dead, by deleting its key;
+// the next in the queue owns the name at once. A holder that is not dead goes on
+// until it hears of it. That is safe only because the guarded work is fenced by the
+// token: never evict where it is not. A holder that is not what h says any more is
+// not affected, and that is no error: it has left, or acquired the name again, or
+// confirmed its ownership since h was read, which the dead do not.
 func (m *Manager) Evict(ctx context.Context, h Holder) error {
 	ctx, cancel := context.WithTimeout(ctx, m.ttl)
 	defer cancel()
-	if err := revoke(ctx, m.client, h.Lease); err != nil {
+	key := m.keys.key(h.Name, h.Lease)
+	unchanged := clientv3.Compare(clientv3.ModRevision(key), "=", h.Token)
+	resp, err := m.client.Txn(ctx).If(unchanged).Then(clientv3.OpDelete(key)).Commit()
+	if err != nil {
 		return fmt.Errorf("evict %s from lock %q: %w", h.Owner, h.Name, err)
 	}
-	m.log.Info("holder evicted", "lock", h.Name, "owner", h.Owner, "token", h.Token)
+	if resp.Succeeded {
+		m.log.Info("holder evicted", "lock", h.Name, "owner", h.Owner, "token", h.Token)
+	}
 	return nil
 }

@@ -20,9 +20,10 @@ type lease struct {
 	contended chan struct{}
 
 	// Guarded by Manager.mu.
-	state phase
-	place int64 // create revision of the key; 0 until the first Txn is answered
-	rival int64 // create revision of the newest key that others put under the name
+	state  phase
+	place  int64 // create revision of the key; 0 until the first Txn is answered
+	missed int64 // revision of a read that did not find the key while place was 0
+	rival  int64 // create revision of the newest key that others put under the name
 
 	// Guarded by renewer.mu.
 	trust trust

@@ -26,7 +26,7 @@ func TestManagerConforms(t *testing.T) {
 	locktest.Conformance(t, func(t *testing.T) locktest.Join {
 		client, prefix := localtest.Etcd(t)
 		return func(owner string) locktest.Locks {
-			return start(t, client, prefix, owner, 3*time.Second)
+			return start(t, client, prefix, owner, longTTL)
 		}
 	})
 }

@@ -74,6 +74,7 @@ type Manager struct {
 	leases   map[clientv3.LeaseID]*lease // from the grant until they keep no name from others
 	byName   map[string][]*lease         // those that wait or own
 	onEmpty  []chan struct{}             // closed when leases becomes empty
+	spares   []spare                     // to be used before another lease is granted
 }
 
 // New returns a manager that does nothing until Run is called.
@@ -104,8 +105,8 @@ func New(cfg Config) (*Manager, error) {
 	return m, nil
 }
 
-// Run renews the locks of this manager and looks out for contention until ctx
-// ends. Locks that are still held then end with [ErrReleased], and Run tries for a
+// Run renews the locks of this manager, and looks out for contention and evictions,
+// until ctx ends. Locks that are still held then end with [ErrReleased], and Run tries for a
 // few seconds to tell etcd; call Drain before if that must not fail. All goroutines
 // of the manager have ended when Run returns. It can be called once.
 func (m *Manager) Run(ctx context.Context) error {
@@ -114,7 +115,7 @@ func (m *Manager) Run(ctx context.Context) error {
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() { m.renewer.run(ctx) })
-	wg.Go(func() { m.watchContention(ctx) })
+	wg.Go(func() { m.watchKeys(ctx) })
 	<-ctx.Done()
 	wg.Wait()
 

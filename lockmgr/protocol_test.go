@@ -135,6 +135,7 @@ func TestCancelledAcquireLeavesNoKey(t *testing.T) {
 }
 
 func isGrant(req any) bool  { _, ok := req.(*pb.LeaseGrantRequest); return ok }
+func isRevoke(req any) bool { _, ok := req.(*pb.LeaseRevokeRequest); return ok }
 func isDelete(req any) bool { _, ok := req.(*pb.DeleteRangeRequest); return ok }
 
 // The three Txns differ in what they compare.

@@ -150,6 +150,9 @@ func (m *Manager) confirm(ctx context.Context, l *lease) (token int64, err error
 	if !resp.Succeeded {
 		return 0, nil
 	}
-	m.sawKey(resp.Responses[1].GetResponseRange().Kvs[0])
+	last := resp.Responses[1].GetResponseRange().Kvs[0]
+	if name, id, ok := m.keys.parse(last.Key); ok {
+		m.sawRival(name, id, last.CreateRevision)
+	}
 	return resp.Header.Revision, nil
 }

@@ -90,7 +90,7 @@ func release(ctx context.Context, lock *lockmgr.Lock) {
 }
 
 // lock acquires the product's lock. While it waits, the holder is looked after:
-// if it is dead, its lease is revoked.
+// if it is dead, its lock is taken from it.
 func (b *beginner) lock(ctx context.Context, productID string) (*lockmgr.Lock, error) {
 	lock, err := b.locks.TryAcquire(ctx, productID)
 	if errors.Is(err, lockmgr.ErrHeld) {

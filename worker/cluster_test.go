@@ -134,7 +134,7 @@ func wantReason(t *testing.T, err error, reason string) {
 	}
 }
 
-// evict revokes the lease of whoever holds the product.
+// evict takes the lock from whoever holds the product.
 func (c *testCluster) evict(t *testing.T, product string) {
 	t.Helper()
 	holder, err := c.looker.Holder(t.Context(), product)

@@ -13,7 +13,7 @@
 //
 //	            a purchase comes, and there is no tenure
 //	                          │
-//	                    ┌─────▼─────┐  holder dead: revoke its lease
+//	                    ┌─────▼─────┐  holder dead: take its lock away
 //	                    │  locking  │  holder alive: it sees us and hands over
 //	                    └─────┬─────┘
 //	                          │ token = revision of the confirming write
@@ -63,7 +63,7 @@
 //   - A fence has a newer tenure: that product's tenure ends, the rest of the
 //     batch goes on.
 //   - The holder of a lock is dead (its port refuses, another process answers
-//     there, or two probes go unanswered): its lease is revoked and the lock
+//     there, or two probes go unanswered): its key is deleted and the lock
 //     taken at once. That is safe because a holder that was alive after all is
 //     fenced.
 //   - The work on a product is stuck, while the process lives and renews: its lock

@@ -25,15 +25,15 @@ const (
 	probeTimeout  = 250 * time.Millisecond
 	probeInterval = 100 * time.Millisecond
 
-	// Two workers that cannot see each other would revoke each other's leases
+	// Two workers that cannot see each other would take each other's locks
 	// for ever. Each takes a product over at once the first time, and then only
 	// after a pause that doubles up to the maximum.
 	takeoverPause    = time.Second
 	maxTakeoverPause = time.Minute
 )
 
-// takeover looks after the holders that this worker waits for, and revokes the
-// leases of those that are dead. A holder that is alive after all loses time,
+// takeover looks after the holders that this worker waits for, and evicts
+// those that are dead. A holder that is alive after all loses time,
 // never units: the next tenure fences it.
 type takeover struct {
 	locks locks
@@ -101,7 +101,7 @@ const (
 	silent   signOfLife = "two probes unanswered"
 )
 
-// isDead decides when a lease may be revoked.
+// isDead decides when a holder may be evicted.
 func isDead(found signOfLife, unanswered int) bool {
 	return found == refused || found == replaced || unanswered >= 2
 }

@@ -21,7 +21,7 @@ import (
 	"github.com/holdfast-io/holdfast/lockmgr/locktest"
 )
 
-// Revoking the lease of somebody who is alive costs a tenure, not doing it to
+// Evicting somebody who is alive costs a tenure, not doing it to
 // somebody who is dead costs an outage of one TTL.
 func TestIsDead(t *testing.T) {
 	for _, tt := range []struct {
@@ -175,7 +175,7 @@ func TestHolderThatAnswersInBetweenIsAlive(t *testing.T) {
 	}
 }
 
-// Two workers that do not see each other would revoke each other's leases as
+// Two workers that do not see each other would evict each other as
 // fast as they can, and neither would sell.
 func TestTakeoversOfOneProductBackOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

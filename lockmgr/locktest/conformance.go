@@ -17,7 +17,8 @@ const patience = 30 * time.Second
 type Join func(owner string) Locks
 
 // Conformance tests the promises of package lockmgr that hold for every
-// implementation. open begins an empty space; it is called once per subtest.
+// implementation. open begins an empty space; it is called once per subtest. Leases, if
+// there are any, must be so long that none is renewed or ends within a minute.
 func Conformance(t *testing.T, open func(t *testing.T) Join) {
 	promises := []struct {
 		name string
@@ -34,6 +35,9 @@ func Conformance(t *testing.T, open func(t *testing.T) Join) {
 		{"ReleaseNeverFreesANewerLock", releaseNeverFreesANewerLock},
 		{"EvictLetsTheWaiterIn", evictLetsTheWaiterIn},
 		{"EvictNeverHitsANewerLock", evictNeverHitsANewerLock},
+		{"EvictHitsOnlyWhatWasSeen", evictHitsOnlyWhatWasSeen},
+		{"EvictedOwnerLearnsItAtOnce", evictedOwnerLearnsItAtOnce},
+		{"EvictedOwnerMayComeAgain", evictedOwnerMayComeAgain},
 		{"ContentionIsSeen", contentionIsSeen},
 		{"ContentionBeforeOwnershipIsSeen", contentionBeforeOwnershipIsSeen},
 		{"ContentionWithinOneOwnerIsSeen", contentionWithinOneOwnerIsSeen},
@@ -183,6 +187,48 @@ func evictNeverHitsANewerLock(t *testing.T, join Join) {
 		t.Errorf("evict who has left: %v", err)
 	}
 	wantHolder(t, a, "x", "a", newer.Token())
+}
+
+func evictHitsOnlyWhatWasSeen(t *testing.T, join Join) {
+	a, b := join("a"), join("b")
+	lock := acquire(t, a, "x")
+	seen, err := b.Holder(t.Context(), "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := seen
+	before.Token--
+	if err := b.Evict(t.Context(), before); err != nil {
+		t.Errorf("evict who has confirmed since: %v", err)
+	}
+	wantHolder(t, b, "x", "a", lock.Token())
+	if err := b.Evict(t.Context(), seen); err != nil {
+		t.Error(err)
+	}
+	acquire(t, b, "x")
+}
+
+// No renewal can tell it, and no waiter.
+func evictedOwnerLearnsItAtOnce(t *testing.T, join Join) {
+	a, b := join("a"), join("b")
+	x, y := acquire(t, a, "x"), acquire(t, a, "y")
+	evict(t, b, "x")
+	wantEnd(t, x, lockmgr.ErrLost)
+	if y.Context().Err() != nil {
+		t.Errorf("the other lock ended too: %v", context.Cause(y.Context()))
+	}
+}
+
+func evictedOwnerMayComeAgain(t *testing.T, join Join) {
+	a, b := join("a"), join("b")
+	last := int64(0)
+	for range 3 {
+		lock := acquire(t, a, "x")
+		wantRise(t, &last, lock)
+		evict(t, b, "x")
+		wantEnd(t, lock, lockmgr.ErrLost)
+	}
+	wantRise(t, &last, acquire(t, b, "x"))
 }
 
 func contentionIsSeen(t *testing.T, join Join) {

@@ -9,8 +9,7 @@ import (
 )
 
 // Manager is the in-memory lockmgr.Manager of one owner. It keeps the same promises,
-// with two differences: an owner that is evicted hears of it at once, and locks end
-// for want of renewals only when [Space.Expire] says so.
+// with one difference: locks end for want of renewals only when [Space.Expire] says so.
 type Manager struct {
 	space *Space
 	owner string
@@ -128,7 +127,7 @@ func (m *Manager) Evict(_ context.Context, h lockmgr.Holder) error {
 		return fmt.Errorf("evict %s from lock %q: %w", h.Owner, h.Name, m.space.down)
 	}
 	owner := m.space.owner(h.Name)
-	if owner != nil && owner.lease == h.Lease {
+	if owner != nil && owner.lease == h.Lease && owner.token == h.Token {
 		m.space.remove(owner)
 		owner.end(lockmgr.ErrLost)
 	}
