@@ -30,8 +30,8 @@ func (f *fakeShard) Verify(_ context.Context, checks []ledger.Check) ([]ledger.C
 	return f.verify(checks)
 }
 
-// errTimedOut is the refusal of a batch that waited for a row lock too long.
-var errTimedOut error = &ledger.RefusedError{PgError: &pgconn.PgError{Code: "55P03"}}
+// errTransient is the refusal of a batch that waited for a row lock too long.
+var errTransient error = &ledger.RefusedError{PgError: &pgconn.PgError{Code: "55P03"}}
 
 // What a shard may say of a batch as a whole.
 var (

@@ -123,7 +123,7 @@ func split(sales []*sale, err error) [][]*sale {
 	switch {
 	case !errors.As(err, &refused):
 		return nil
-	case !refused.TimedOut():
+	case !refused.Transient():
 		half := len(sales) / 2
 		return slices.DeleteFunc([][]*sale{sales[:half], sales[half:]}, func(part []*sale) bool { return len(part) == 0 })
 	}

@@ -211,7 +211,7 @@ func TestStalledProductFailsAloneAndAtOnce(t *testing.T) {
 	b.commitIn(b.eu, func(rows []*ledger.Purchase) ([]ledger.Outcome, error) {
 		if slices.ContainsFunc(rows, func(p *ledger.Purchase) bool { return p.TenureID == b.fence.TenureID }) {
 			stalls++
-			return nil, errTimedOut
+			return nil, errTransient
 		}
 		return all(ledger.Inserted)(rows)
 	})
@@ -219,7 +219,7 @@ func TestStalledProductFailsAloneAndAtOnce(t *testing.T) {
 		t.Errorf("%d attempts with the stalled product, want 2", stalls)
 	}
 	for i := range stalled {
-		wantFailed(t, stalled[i], errTimedOut)
+		wantFailed(t, stalled[i], errTransient)
 		wantSold(t, sold[i])
 	}
 	b.wantUnits(t, 500, 0)

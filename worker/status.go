@@ -50,7 +50,7 @@ func (s *service) status(ctx context.Context, productID string, err error) error
 	case errors.Is(err, ledger.ErrFenced):
 		return holdfastv1.Error(codes.Unavailable, holdfastv1.ReasonFenced,
 			"the shards know newer tenures of the product than etcd does; an operator has to look", nil)
-	case errors.As(err, &refused) && !refused.TimedOut():
+	case errors.As(err, &refused) && !refused.Transient():
 		break // the database will not take this purchase, however often it is sent
 	case errors.As(err, &shard):
 		s.log.Warn("shard unavailable", "product", productID, "error", err)

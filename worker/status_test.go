@@ -34,6 +34,7 @@ func TestErrorsTellWhatToDo(t *testing.T) {
 		{shard(fmt.Errorf("raise: %w", ledger.ErrFenced)), codes.Unavailable, holdfastv1.ReasonFenced},
 		{shard(&ledger.RefusedError{PgError: &pgconn.PgError{Code: "23514"}}), codes.Internal, "INTERNAL"},
 		{shard(&ledger.RefusedError{PgError: &pgconn.PgError{Code: "55P03"}}), codes.Unavailable, holdfastv1.ReasonShardUnavailable},
+		{shard(&ledger.RefusedError{PgError: &pgconn.PgError{Code: "40P01"}}), codes.Unavailable, holdfastv1.ReasonShardUnavailable},
 		{&LockError{cause: errors.New("etcd is away")}, codes.Unavailable, holdfastv1.ReasonLockUnavailable},
 		{errors.New("password=secret"), codes.Internal, "INTERNAL"},
 	} {

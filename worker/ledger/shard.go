@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -33,10 +34,11 @@ type RefusedError struct{ PgError *pgconn.PgError }
 func (e *RefusedError) Error() string { return "shard refused: " + e.PgError.Error() }
 func (e *RefusedError) Unwrap() error { return e.PgError }
 
-// TimedOut tells that a row lock was not had in time (lock_timeout), or that a
-// statement took too long (statement_timeout): the same may be taken later.
-func (e *RefusedError) TimedOut() bool {
-	return e.PgError.Code == "55P03" || e.PgError.Code == "57014"
+// Transient tells that the same may be taken later: a row lock was not had in
+// time (lock_timeout), a statement took too long (statement_timeout), or others
+// stood in the way (deadlock, serialization failure).
+func (e *RefusedError) Transient() bool {
+	return slices.Contains([]string{"55P03", "57014", "40P01", "40001"}, e.PgError.Code)
 }
 
 // Config says how to reach a shard.
