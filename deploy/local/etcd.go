@@ -30,14 +30,27 @@ const (
 	// that a run of many hours does not reach the quota.
 	etcdRetention = "5m"
 
-	etcdName = "local" // of the member, within its cluster
+	etcdName = "local" // of a member that is alone
+
+	// Members that share a machine under load need more time than that to hear
+	// of each other.
+	etcdClusterTickMs     = 50
+	etcdClusterElectionMs = 500
 )
 
 // EtcdConfig says where StartEtcd keeps its data and listens.
 type EtcdConfig struct {
 	Dir        string       // required; made when missing, reused when it holds data
 	ClientPort int          // 0 is a free port
+	Member     *EtcdMember  // nil: a cluster of its own
 	Logger     hclog.Logger // what this package does with the server; nil drops it
+}
+
+// EtcdMember says which member of a cluster of several a server is.
+type EtcdMember struct {
+	Name     string
+	PeerPort int
+	Cluster  string // all members, as in etcd's --initial-cluster
 }
 
 // Etcd is one etcd server in this process. Its own log is etcd.log in Dir.
@@ -62,8 +75,12 @@ func StartEtcd(ctx context.Context, cfg EtcdConfig) (*Etcd, error) {
 	if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("start etcd: %w", err)
 	}
+	wantedPeer := 0
+	if cfg.Member != nil {
+		wantedPeer = cfg.Member.PeerPort
+	}
 	etcd, err := onPort(cfg.ClientPort, func(clientPort int) (*Etcd, error) {
-		return onPort(0, func(peerPort int) (*Etcd, error) {
+		return onPort(wantedPeer, func(peerPort int) (*Etcd, error) {
 			return startEtcd(ctx, cfg, clientPort, peerPort)
 		})
 	})
@@ -80,7 +97,7 @@ func startEtcd(ctx context.Context, cfg EtcdConfig, clientPort, peerPort int) (*
 		return nil, err
 	}
 	e := &Etcd{port: clientPort, logger: orNull(cfg.Logger), log: log}
-	if e.server, err = embed.StartEtcd(e.embedConfig(cfg.Dir, peerPort)); err != nil {
+	if e.server, err = embed.StartEtcd(e.embedConfig(cfg, peerPort)); err != nil {
 		return nil, errors.Join(err, log.Close())
 	}
 	select {
@@ -96,15 +113,19 @@ func startEtcd(ctx context.Context, cfg EtcdConfig, clientPort, peerPort int) (*
 	return nil, err
 }
 
-func (e *Etcd) embedConfig(dir string, peerPort int) *embed.Config {
+func (e *Etcd) embedConfig(config EtcdConfig, peerPort int) *embed.Config {
 	client, peer := []url.URL{loopbackURL(e.port)}, []url.URL{loopbackURL(peerPort)}
 	cfg := embed.NewConfig()
 	cfg.Name = etcdName
-	cfg.Dir = filepath.Join(dir, "data")
+	cfg.Dir = filepath.Join(config.Dir, "data")
 	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = client, client
 	cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = peer, peer
 	cfg.InitialCluster = cfg.InitialClusterFromName(etcdName)
 	cfg.TickMs, cfg.ElectionMs = etcdTickMs, etcdElectionMs
+	if member := config.Member; member != nil {
+		cfg.Name, cfg.InitialCluster = member.Name, member.Cluster
+		cfg.TickMs, cfg.ElectionMs = etcdClusterTickMs, etcdClusterElectionMs
+	}
 	cfg.QuotaBackendBytes = etcdQuota
 	cfg.AutoCompactionMode, cfg.AutoCompactionRetention = embed.CompactorModePeriodic, etcdRetention
 	cfg.EnableGRPCGateway = false

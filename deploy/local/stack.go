@@ -26,6 +26,14 @@ type StackConfig struct {
 	PostgresBin string // see FindPostgres; empty looks for it
 	Shards      []string
 	Workers     int
+	EtcdMembers int // 0 or 1: one server in this process; more: each a process of its own
+
+	// Network, when set, is asked for every address that one of the processes
+	// uses to reach another, and answers the address to use instead: that of a
+	// proxy. From and to are names of workers, shards and etcd members,
+	// "coordinator", or "others" for all who call a worker. It is asked again
+	// when a worker comes back at another address, and must then answer as before.
+	Network func(from, to, address string) (string, error)
 
 	HTTPListen string // of the coordinator; a free port of 127.0.0.1 when empty
 	GRPCListen string
@@ -33,10 +41,11 @@ type StackConfig struct {
 	Logger     hclog.Logger
 }
 
-// Stack is a whole holdfast on this machine: one etcd, a Postgres server for
-// each shard, one coordinator and some workers, each a process of its own.
+// Stack is a whole holdfast on this machine: etcd, a Postgres server for each
+// shard, one coordinator and some workers, each a process of its own.
 type Stack struct {
-	Etcd        *Etcd
+	Etcd        *Etcd                // nil when there are several members
+	EtcdCluster *EtcdCluster         // nil when there is one
 	Postgres    map[string]*Postgres // by shard
 	Coordinator *Process
 	Workers     map[string]*Process // by the worker's name
@@ -62,6 +71,9 @@ func StartStack(ctx context.Context, cfg StackConfig) (*Stack, error) {
 	cfg.PostgresBin = bin
 	if cfg.Logger == nil {
 		cfg.Logger = hclog.NewNullLogger()
+	}
+	if cfg.Network == nil {
+		cfg.Network = func(_, _, address string) (string, error) { return address, nil }
 	}
 	s := &Stack{
 		cfg: cfg, LogDir: filepath.Join(cfg.Dir, "log"),
@@ -89,7 +101,7 @@ func (s *Stack) start(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := s.startCoordinator(); err != nil {
+	if err := s.StartCoordinator(); err != nil {
 		return err
 	}
 	return s.awaitCoordinator(ctx)
@@ -99,10 +111,7 @@ func (s *Stack) start(ctx context.Context) error {
 func (s *Stack) startServers(ctx context.Context) error {
 	var g errgroup.Group
 	var mu sync.Mutex // guards Postgres
-	g.Go(func() (err error) {
-		s.Etcd, err = StartEtcd(ctx, EtcdConfig{Dir: filepath.Join(s.cfg.Dir, "etcd"), Logger: s.cfg.Logger})
-		return err
-	})
+	g.Go(func() error { return s.startEtcd(ctx) })
 	for _, shard := range s.cfg.Shards {
 		g.Go(func() error {
 			pg, err := StartPostgres(ctx, PostgresConfig{
@@ -120,6 +129,31 @@ func (s *Stack) startServers(ctx context.Context) error {
 	return g.Wait()
 }
 
+func (s *Stack) startEtcd(ctx context.Context) (err error) {
+	dir := filepath.Join(s.cfg.Dir, "etcd")
+	if s.cfg.EtcdMembers > 1 {
+		s.EtcdCluster, err = StartEtcdCluster(ctx, EtcdClusterConfig{
+			Binary: s.cfg.Binary, Dir: dir, Members: s.cfg.EtcdMembers,
+		})
+		return err
+	}
+	s.Etcd, err = StartEtcd(ctx, EtcdConfig{Dir: dir, Logger: s.cfg.Logger})
+	return err
+}
+
+// RestartPostgres starts the server of a shard that was stopped or killed, on
+// the same data and port.
+func (s *Stack) RestartPostgres(ctx context.Context, shard string) error {
+	pg, err := StartPostgres(ctx, PostgresConfig{
+		Bin: s.cfg.PostgresBin, Dir: filepath.Join(s.cfg.Dir, "postgres-"+shard),
+		Port: s.Postgres[shard].Port(), Logger: s.cfg.Logger,
+	})
+	if err == nil {
+		s.Postgres[shard] = pg
+	}
+	return err
+}
+
 // Shards are the names of the shards.
 func (s *Stack) Shards() []string { return s.cfg.Shards }
 
@@ -132,19 +166,50 @@ func (s *Stack) DSNs() map[string]string {
 	return dsns
 }
 
+// EtcdEndpoints are the client addresses of etcd, by the name of the member.
+func (s *Stack) EtcdEndpoints() map[string]string {
+	if s.EtcdCluster == nil {
+		return map[string]string{"etcd": s.Etcd.Endpoint()}
+	}
+	endpoints := map[string]string{}
+	for _, m := range s.EtcdCluster.Members {
+		endpoints[m.Name] = m.Endpoint()
+	}
+	return endpoints
+}
+
 // Environment is what holdfast's commands need to find the stack, as variables.
 func (s *Stack) Environment() []string {
+	env, _ := s.environment(func(_, address string) (string, error) { return address, nil }) // has no error to pass on
+	return env
+}
+
+// environment is that of a process which reaches the servers by other routes.
+func (s *Stack) environment(route func(to, address string) (string, error)) ([]string, error) {
+	var endpoints []string
+	var failures error
+	routed := func(to, address string) string {
+		address, err := route(to, address)
+		failures = errors.Join(failures, err)
+		return address
+	}
+	for name, address := range s.EtcdEndpoints() {
+		endpoints = append(endpoints, routed(name, address))
+	}
+	slices.Sort(endpoints)
 	env := []string{
 		"HOLDFAST_CONFIG=" + os.DevNull, // no settings file that happens to lie around
-		"HOLDFAST_ETCD=" + s.Etcd.Endpoint(),
+		"HOLDFAST_ETCD=" + strings.Join(endpoints, ","),
 		"HOLDFAST_COORDINATOR=" + s.GRPCAddress,
 	}
-	for shard, dsn := range s.DSNs() {
+	for shard, pg := range s.Postgres {
+		address := hostPort(pg.Port())
+		dsn := strings.Replace(pg.DSN(database), address, routed(shard, address), 1)
 		name := strings.ToUpper(strings.ReplaceAll(shard, "-", "_"))
 		env = append(env, "HOLDFAST_SHARD_"+name+"="+dsn)
 	}
 	slices.Sort(env)
-	return env
+	return env, failures
 }
 
 // foreignEnvironment is this process's environment without what it says of
@@ -172,8 +237,12 @@ func (s *Stack) StartWorker(name string) error {
 	if err != nil {
 		return err
 	}
-	address := fmt.Sprintf("127.0.0.1:%d", port)
-	args := append([]string{"worker", "--name", name, "--listen", address}, s.cfg.WorkerArgs...)
+	advertise, err := s.cfg.Network("others", name, hostPort(port))
+	if err != nil {
+		return err
+	}
+	args := append([]string{"worker", "--name", name, "--listen", hostPort(port), "--advertise", advertise},
+		s.cfg.WorkerArgs...)
 	p, err := s.run(name, args...)
 	if err != nil {
 		return err
@@ -182,11 +251,13 @@ func (s *Stack) StartWorker(name string) error {
 	return nil
 }
 
-func (s *Stack) startCoordinator() (err error) {
-	if s.HTTPAddress, err = s.address(s.cfg.HTTPListen); err != nil {
+// StartCoordinator starts the coordinator, also one that was killed before: then
+// at the same addresses.
+func (s *Stack) StartCoordinator() (err error) {
+	if s.HTTPAddress, err = s.address(cmp.Or(s.HTTPAddress, s.cfg.HTTPListen)); err != nil {
 		return err
 	}
-	if s.GRPCAddress, err = s.address(s.cfg.GRPCListen); err != nil {
+	if s.GRPCAddress, err = s.address(cmp.Or(s.GRPCAddress, s.cfg.GRPCListen)); err != nil {
 		return err
 	}
 	s.Coordinator, err = s.run("coordinator", "coordinator",
@@ -212,9 +283,12 @@ func (s *Stack) run(name string, args ...string) (*Process, error) {
 		}
 		s.logs[name] = log
 	}
+	env, err := s.environment(func(to, address string) (string, error) { return s.cfg.Network(name, to, address) })
+	if err != nil {
+		return nil, err
+	}
 	return StartProcess(ProcessConfig{
-		Name: name, Path: s.cfg.Binary, Args: args, Log: log,
-		Env: append(foreignEnvironment(), s.Environment()...),
+		Name: name, Path: s.cfg.Binary, Args: args, Log: log, Env: append(foreignEnvironment(), env...),
 	})
 }
 
@@ -286,6 +360,9 @@ func (s *Stack) Stop() {
 	}
 	if s.Etcd != nil {
 		wg.Go(s.Etcd.Stop)
+	}
+	if s.EtcdCluster != nil {
+		wg.Go(s.EtcdCluster.Stop)
 	}
 	wg.Wait()
 	for _, log := range s.logs {

@@ -1,0 +1,82 @@
+package chaos
+
+import (
+	"fmt"
+	"sync"
+	"time"
+)
+
+// Answer is what a buyer was told in the end.
+type Answer int
+
+const (
+	Unanswered Answer = iota // neither, within his patience: it may have happened
+	Admitted                 // it is his
+	Refused                  // there are not enough units left
+)
+
+func (a Answer) String() string {
+	switch a {
+	case Unanswered:
+		return "unanswered"
+	case Admitted:
+		return "admitted"
+	case Refused:
+		return "refused"
+	}
+	return fmt.Sprintf("Answer(%d)", int(a))
+}
+
+// Op is one purchase that a buyer wanted, with all repetitions under its
+// request id: it is called once and returns once.
+type Op struct {
+	Product   string
+	RequestID string
+	Amount    int64
+
+	Call, Return time.Duration // since the start; Return is of the last attempt
+	Answer       Answer
+	PurchaseID   string // when Admitted
+	Again        string // the purchase id that a repetition after the answer was told, if there was one
+	Failure      string // when Unanswered: the last error
+	Attempts     int
+}
+
+func (o Op) String() string {
+	return fmt.Sprintf("%s %s ×%d %s [%.3fs, %.3fs]",
+		o.Product, o.RequestID, o.Amount, o.Answer, o.Call.Seconds(), o.Return.Seconds())
+}
+
+// Row is a purchase that a shard holds at the end.
+type Row struct {
+	PurchaseID string
+	Product    string
+	RequestID  string
+	Amount     int64
+}
+
+// History is what the buyers did and were told. It is safe for concurrent use.
+type History struct {
+	start time.Time
+
+	mu    sync.Mutex
+	stock map[string]int64 // amount in storage by product
+	ops   []Op
+}
+
+// NewHistory starts its clock.
+func NewHistory() *History { return &History{start: time.Now(), stock: map[string]int64{}} }
+
+func (h *History) now() time.Duration { return time.Since(h.start) }
+
+func (h *History) addProduct(id string, stock int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.stock[id] = stock
+}
+
+func (h *History) addOp(o Op) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.ops = append(h.ops, o)
+}

@@ -1,0 +1,153 @@
+package chaos
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
+	"github.com/holdfast-io/holdfast/deploy/local"
+)
+
+const defaultBuyers = 12
+
+// recoveryBound is how long after the last fault is healed every product must be
+// sellable again.
+const recoveryBound = 30 * time.Second
+
+// Config says what a run is. Fields without a default are required.
+type Config struct {
+	Stack    local.StackConfig // Binary and Dir are required; the rest is chosen here
+	Seed     uint64
+	Duration time.Duration
+	Faults   []Fault // see Faults
+	Buyers   int     // 12 when zero
+
+	// Say prints a line of the timeline; it is called by several goroutines.
+	Say func(format string, args ...any)
+}
+
+// Report is what a run came to.
+type Report struct {
+	Verdict
+	Faults     map[string]int // injected, by name
+	Recovered  time.Duration  // from the last heal until every product was sellable
+	Unexpected map[string]int // errors that no outage explains, by message
+	Ended      []string       // processes that ended by themselves
+	Failures   []string       // what is wrong besides the verdict
+}
+
+// Err is nil when all promises were kept.
+func (r *Report) Err() error {
+	var failures error
+	for _, f := range r.Failures {
+		failures = errors.Join(failures, errors.New(f))
+	}
+	return errors.Join(r.Verdict.Err(), failures)
+}
+
+// Run sells through a new world while it breaks. The error says that the run
+// itself could not be done; what it found is in the report.
+func Run(ctx context.Context, cfg Config) (*Report, error) {
+	cfg.Stack.Shards, cfg.Stack.Workers, cfg.Stack.EtcdMembers = []string{"eu", "us"}, 3, 3
+	// A tenure outlives the pause of its worker, and is held on to for a while: so
+	// holders that were taken over try to sell.
+	cfg.Stack.WorkerArgs = []string{"--idle-tenure", "10s", "--minimum-tenure", "500ms"}
+	timeline := newTimeline(cfg.Say)
+	w, err := startWorld(ctx, cfg.Stack, timeline.say)
+	if err != nil {
+		return nil, err
+	}
+	defer w.stop()
+	t, err := newTraffic(w.stack.GRPCAddress, fmt.Sprintf("run-%d", cfg.Seed), w.stack.Shards(), cfg.Seed)
+	if err != nil {
+		return nil, err
+	}
+	defer t.close()
+	if err := t.open(ctx, 300); err != nil {
+		return nil, err
+	}
+	r := &Report{Faults: map[string]int{}}
+	for _, f := range cfg.Faults {
+		r.Faults[f.Name] = 0
+	}
+	timeline.restart()
+	cfg.sell(ctx, w, t, r)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	timeline.say("stopping workers, reading all rows")
+	return r, r.judge(ctx, w, t)
+}
+
+// sell runs buyers and faults, waits for recovery, and returns when the last
+// buyer has his answer.
+func (cfg *Config) sell(ctx context.Context, w *World, t *traffic, r *Report) {
+	trade, stopTrade := context.WithCancel(ctx)
+	supervised, stopSupervisor := context.WithCancel(ctx)
+	var buyers, supervisor sync.WaitGroup
+	supervisor.Go(func() { w.supervise(supervised) })
+	buyers.Go(func() {
+		if err := t.dropRegularly(ctx, trade); err != nil {
+			w.say("no more new products: %v", err)
+		}
+	})
+	for i := range cmp.Or(cfg.Buyers, defaultBuyers) {
+		buyers.Go(func() { t.buyer(ctx, trade, i) })
+	}
+	injector := &injector{world: w, counts: r.Faults}
+	injector.run(ctx, Schedule(cfg.Seed, cfg.Duration, cfg.Faults), cfg.Duration)
+	r.Failures = append(r.Failures, injector.failures...)
+	w.say("all healed; every product must be sellable within %v", recoveryBound)
+	r.awaitRecovery(ctx, w, t)
+	stopTrade()
+	buyers.Wait()
+	stopSupervisor()
+	supervisor.Wait()
+	r.Ended = w.strange
+	r.Unexpected = t.unexpected
+}
+
+// awaitRecovery buys one unit of every product.
+func (r *Report) awaitRecovery(ctx context.Context, w *World, t *traffic) {
+	ctx, cancel := context.WithTimeout(ctx, recoveryBound)
+	defer cancel()
+	began := time.Now()
+	t.mu.Lock()
+	products := append([]string{t.evergreen(0), t.evergreen(1)}, t.drops...)
+	t.mu.Unlock()
+	var probes sync.WaitGroup
+	var mu sync.Mutex
+	for i, product := range products {
+		probes.Go(func() {
+			o := t.buy(ctx, &holdfastv1.CreatePurchaseRequest{
+				ProductId: product, Amount: 1, CustomerId: "probe", Region: t.regions[i%len(t.regions)],
+				RequestId: fmt.Sprintf("%s-probe-%d", t.name, i),
+			}, false)
+			if o.Answer == Unanswered {
+				mu.Lock()
+				defer mu.Unlock()
+				r.Failures = append(r.Failures, fmt.Sprintf("%s is not sellable %v after the last heal: %s", product, recoveryBound, o.Failure))
+			}
+		})
+	}
+	probes.Wait()
+	r.Recovered = time.Since(began)
+	w.say("%d products asked for, recovered in %v", len(products), r.Recovered.Round(time.Millisecond))
+}
+
+// judge compares the history with the rows, and has the ledger audit itself.
+func (r *Report) judge(ctx context.Context, w *World, t *traffic) error {
+	rows, audit, err := w.rows(ctx)
+	if err != nil {
+		return fmt.Errorf("read shards: %w", err)
+	}
+	r.Verdict = *Check(t.history, rows)
+	for _, f := range audit.Findings {
+		r.Failures = append(r.Failures, fmt.Sprintf("audit: product %s, shard %q: %s", f.ProductID, f.Shard, f.Problem))
+	}
+	return nil
+}

@@ -1,0 +1,45 @@
+package chaos
+
+import (
+	"testing"
+	"time"
+)
+
+// A suite that finds nothing in a system that sells twice finds nothing at all.
+func TestControlWithoutFencingIsCaught(t *testing.T) {
+	v, err := Control(t.Context(), Config{Stack: stackConfig(t), Seed: 1, Say: t.Logf})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range v.Evidence {
+		t.Log(e)
+	}
+	if v.Oversold == 0 || len(v.NotLinearizable) == 0 {
+		t.Errorf("oversold %d, not linearizable %v", v.Oversold, v.NotLinearizable)
+	}
+}
+
+// The promises of the system, while its parts die.
+func TestNothingIsOversoldWhileHoldersDie(t *testing.T) {
+	faults, err := Only("holder-killed,holder-paused,commit-replies-reset,etcd-leader-killed")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := Run(t.Context(), Config{
+		Stack: stackConfig(t), Seed: 1, Duration: 16 * time.Second, Faults: faults, Say: t.Logf,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Err(); err != nil {
+		t.Error(err)
+	}
+	if len(r.Unexpected) > 0 || r.Purchases == 0 || r.Refused == 0 {
+		t.Errorf("%d admitted, %d refused, unexpected answers %v", r.Purchases, r.Refused, r.Unexpected)
+	}
+	for name, times := range r.Faults {
+		if times == 0 {
+			t.Errorf("%s was not injected", name)
+		}
+	}
+}
