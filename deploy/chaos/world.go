@@ -213,17 +213,24 @@ func (w *World) rows(ctx context.Context) ([]Row, *ledger.AuditReport, error) {
 		return nil, nil, err
 	}
 	defer closeShards(shards)
-	var rows []Row
+	rows, err := readRows(ctx, shards)
+	if err != nil {
+		return nil, nil, err
+	}
+	report, err := ledger.Audit(ctx, shards)
+	return rows, report, errors.Join(err, ctx.Err())
+}
+
+func readRows(ctx context.Context, shards []*ledger.Shard) (rows []Row, err error) {
 	for _, s := range shards {
 		for p, err := range s.AllPurchases(ctx) {
 			if err != nil {
-				return nil, nil, err
+				return nil, err
 			}
 			rows = append(rows, Row{worker.PurchaseID(s.Name(), p.PurchaseID), p.ProductID, p.RequestID, p.Amount})
 		}
 	}
-	report, err := ledger.Audit(ctx, shards)
-	return rows, report, errors.Join(err, ctx.Err())
+	return rows, nil
 }
 
 func (w *World) stopWriters() {
