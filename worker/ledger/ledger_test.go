@@ -134,25 +134,31 @@ func TestRaiseSeesWhatCommittedWhileItWaited(t *testing.T) {
 		VALUES (gen_random_uuid(), 'p', 'r1', 7, 'ann', 'confirmed', 1, 10)`)
 	d.exec(t, "UPDATE fences SET purchased = purchased + 7 WHERE product_id = 'p'")
 
-	raised := make(chan ledger.Raised, 1)
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		r, err := d.Raise(t.Context(), ledger.Fence{ProductID: "p", Topology: 1, Token: 11, TenureID: uuid.New()})
-		if err != nil {
-			t.Error(err)
-		}
-		raised <- r
-	})
-	d.awaitBlocked(t, 1)
-	d.exec(t, "COMMIT")
-	wg.Wait()
-	if r := <-raised; r.Purchased != 7 {
+	if r := d.raiseOverCommit(t); r.Purchased != 7 {
 		t.Fatalf("raised fence sees %d units purchased, want 7", r.Purchased)
 	}
 	if got := d.commit(t, purchaseOf(old, "r2", 1)); got[0] != ledger.Fenced {
 		t.Fatalf("old tenure: outcome %v, want Fenced", got[0])
 	}
 	d.checkLedger(t)
+}
+
+// raiseOverCommit raises a newer fence, and commits the transaction that the test
+// has open once the fence waits for it.
+func (d *database) raiseOverCommit(t *testing.T) (raised ledger.Raised) {
+	t.Helper()
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		var err error
+		raised, err = d.Raise(t.Context(), ledger.Fence{ProductID: "p", Topology: 1, Token: 11, TenureID: uuid.New()})
+		if err != nil {
+			t.Error(err)
+		}
+	})
+	d.awaitBlocked(t, 1)
+	d.exec(t, "COMMIT")
+	wg.Wait()
+	return raised
 }
 
 // awaitBlocked returns once n backends of the database wait for a lock.
@@ -179,19 +185,7 @@ func TestRaiseSeesAProductCreatedWhileItWaited(t *testing.T) {
 	d.exec(t, "BEGIN")
 	d.exec(t, "SELECT 1 FROM fences WHERE product_id = 'p' FOR UPDATE")
 	d.exec(t, "INSERT INTO products (product_id, amount_in_storage) VALUES ('p', 5)")
-	raised := make(chan ledger.Raised, 1)
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		r, err := d.Raise(t.Context(), ledger.Fence{ProductID: "p", Topology: 1, Token: 11, TenureID: uuid.New()})
-		if err != nil {
-			t.Error(err)
-		}
-		raised <- r
-	})
-	d.awaitBlocked(t, 1)
-	d.exec(t, "COMMIT")
-	wg.Wait()
-	if r := <-raised; r.Product == nil || r.Product.AmountInStorage != 5 {
+	if r := d.raiseOverCommit(t); r.Product == nil || r.Product.AmountInStorage != 5 {
 		t.Fatalf("raised fence sees product %+v, want amount 5", r.Product)
 	}
 	err := d.PutProduct(t.Context(), f, ledger.Product{ProductID: "p", AmountInStorage: 9, CreateTime: time.Now()})
