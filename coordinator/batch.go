@@ -31,26 +31,20 @@ func (s *service) BatchCreatePurchases(
 	b := &batch{
 		requests: req.GetRequests(),
 		results:  make([]*holdfastv1.PurchaseResult, len(req.GetRequests())),
+		ways:     make([]way, len(req.GetRequests())),
 	}
 	open := make([]int, len(b.requests))
 	for i := range open {
 		open[i] = i
 	}
 	last := errNoWorker
-	for round := 0; len(open) > 0; round++ {
-		var workers int
+	for len(open) > 0 && ctx.Err() == nil {
 		var err error
-		if open, workers, err = s.router.batchRound(ctx, b, open, round); err != nil {
+		if open, err = s.router.batchRound(ctx, b, open); err != nil {
 			last = err
 		}
-		if len(open) == 0 {
-			break
-		}
-		if s.router.pause(ctx, round, workers) != nil {
-			b.fail(open, gaveUp(ctx, last))
-			break
-		}
 	}
+	b.fail(open, gaveUp(ctx, last))
 	return &holdfastv1.BatchCreatePurchasesResponse{Results: b.results}, nil
 }
 
@@ -58,34 +52,40 @@ func (s *service) BatchCreatePurchases(
 type batch struct {
 	requests []*holdfastv1.CreatePurchaseRequest
 	results  []*holdfastv1.PurchaseResult
+	ways     []way
 }
 
 func (b *batch) fail(indexes []int, err error) {
 	for _, i := range indexes {
-		b.results[i] = &holdfastv1.PurchaseResult{
-			Result: &holdfastv1.PurchaseResult_Error{Error: status.Convert(err).Proto()},
-		}
+		b.results[i] = failed(err)
 	}
 }
 
-// batchRound asks, for each open purchase, the product's worker of this round.
-// It returns what is still open, and an error that kept it so.
-func (r *router) batchRound(ctx context.Context, b *batch, open []int, round int) (still []int, workers int, last error) {
-	groups := map[*grpc.ClientConn][]int{}
+// batchRound asks, for each open purchase, the product's next worker. It returns
+// what is still open, and an error that kept it so. When all workers were asked
+// it waits instead.
+func (r *router) batchRound(ctx context.Context, b *batch, open []int) (still []int, last error) {
+	groups := map[*peer][]int{}
+	var through []*way // those that have asked everybody
 	for _, i := range open {
-		var conn *grpc.ClientConn
-		if _, conn, workers = r.pick(b.requests[i].GetProductId(), round); workers == 0 {
-			return open, 0, errNoWorker
+		p := r.next(b.requests[i].GetProductId(), &b.ways[i])
+		if p == nil {
+			through, still = append(through, &b.ways[i]), append(still, i)
+			continue
 		}
-		groups[conn] = append(groups[conn], i)
+		groups[p] = append(groups[p], i)
+	}
+	if len(groups) == 0 {
+		r.pause(ctx, through...)
+		return still, nil
 	}
 	var (
 		wg sync.WaitGroup
 		mu sync.Mutex // guards still and last
 	)
-	for conn, indexes := range groups {
+	for p, indexes := range groups {
 		wg.Go(func() {
-			unanswered, err := r.batchAttempt(ctx, b, conn, indexes)
+			unanswered, err := r.batchAttempt(ctx, b, p, indexes)
 			mu.Lock()
 			defer mu.Unlock()
 			still = append(still, unanswered...)
@@ -95,39 +95,40 @@ func (r *router) batchRound(ctx context.Context, b *batch, open []int, round int
 		})
 	}
 	wg.Wait()
-	return still, workers, last
+	return still, last
 }
 
 // batchAttempt sends one worker its part and keeps the answers. It returns the
 // purchases that the next worker is to be asked for.
-func (r *router) batchAttempt(ctx context.Context, b *batch, conn *grpc.ClientConn, indexes []int) ([]int, error) {
+func (r *router) batchAttempt(ctx context.Context, b *batch, p *peer, indexes []int) ([]int, error) {
 	part := &holdfastv1.BatchCreatePurchasesRequest{}
 	for _, i := range indexes {
 		part.Requests = append(part.Requests, b.requests[i])
 	}
 	var resp *holdfastv1.BatchCreatePurchasesResponse
-	err := r.attempt(ctx, conn, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
+	err := p.attempt(ctx, r.attemptTimeout, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
 		resp, err = holdfastv1.NewPurchaseServiceClient(conn).BatchCreatePurchases(ctx, part)
 		return err
 	})
-	switch {
-	case !answered(err):
-		return indexes, err
-	case err != nil:
-		b.fail(indexes, err)
-		return nil, nil
-	case len(resp.GetResults()) != len(indexes):
-		b.fail(indexes, status.Errorf(codes.Internal, "a worker gave %d results for %d purchases", len(resp.GetResults()), len(indexes)))
-		return nil, nil
+	if err == nil && len(resp.GetResults()) != len(indexes) {
+		err = status.Errorf(codes.Internal, "a worker gave %d results for %d purchases", len(resp.GetResults()), len(indexes))
 	}
 	var unanswered []int
 	var last error
-	for n, result := range resp.GetResults() {
-		if err := status.ErrorProto(result.GetError()); !answered(err) {
-			unanswered, last = append(unanswered, indexes[n]), err
+	for n, i := range indexes {
+		result := failed(err)
+		if err == nil {
+			result = resp.GetResults()[n]
+		}
+		if said := status.ErrorProto(result.GetError()); !b.ways[i].settles(r, said) {
+			unanswered, last = append(unanswered, i), said
 			continue
 		}
-		b.results[indexes[n]] = result
+		b.results[i] = result
 	}
 	return unanswered, last
+}
+
+func failed(err error) *holdfastv1.PurchaseResult {
+	return &holdfastv1.PurchaseResult{Result: &holdfastv1.PurchaseResult_Error{Error: status.Convert(err).Proto()}}
 }

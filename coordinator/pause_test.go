@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -9,24 +10,30 @@ import (
 )
 
 // A large cluster that restarts must not make callers wait longer than a small
-// one does.
+// one does: all workers are asked before anybody waits.
 func TestPauseGrowsWithTheTimesThatAllWereAsked(t *testing.T) {
-	for _, workers := range []int{1, 2, 7} {
+	for _, names := range [][]string{{}, {"w1"}, {"w1", "w2", "w3"}} {
 		synctest.Test(t, func(t *testing.T) {
 			r := newRouter(time.Second, nil)
+			r.names, r.peers = names, map[string]*peer{}
+			for _, name := range names {
+				p := &peer{}
+				p.heard, p.silence = context.WithCancel(t.Context())
+				r.peers[name] = p
+			}
+			w := &way{}
 			for turn, want := range []time.Duration{20, 40, 80, 160, 320, 500, 500} {
-				for i := range workers {
-					begun := time.Now()
-					if err := r.pause(t.Context(), turn*workers+i, workers); err != nil {
-						t.Fatal(err)
-					}
-					want := want * time.Millisecond
-					if i < workers-1 {
-						want = 0
-					}
-					if got := time.Since(begun); got != want {
-						t.Errorf("%d workers, turn %d, worker %d: paused %v, want %v", workers, turn, i, got, want)
-					}
+				asked := map[*peer]bool{}
+				for p := r.next("p", w); p != nil; p = r.next("p", w) {
+					asked[p] = true
+				}
+				if len(asked) != len(names) {
+					t.Fatalf("turn %d: %d of %d workers were asked", turn, len(asked), len(names))
+				}
+				begun := time.Now()
+				r.pause(t.Context(), w)
+				if got := time.Since(begun); got != want*time.Millisecond {
+					t.Errorf("%d workers, turn %d: paused %v, want %v ms", len(names), turn, got, int64(want))
 				}
 			}
 		})
@@ -39,8 +46,9 @@ func TestPauseEndsWhenTheViewChanges(t *testing.T) {
 		r := newRouter(time.Second, nil)
 		begun := time.Now()
 		time.AfterFunc(time.Millisecond, func() { _ = r.update(cluster.View{}) })
-		if err := r.pause(t.Context(), 100, 0); err != nil || time.Since(begun) != time.Millisecond {
-			t.Errorf("paused %v, %v", time.Since(begun), err)
+		r.pause(t.Context(), &way{turn: 100})
+		if time.Since(begun) != time.Millisecond {
+			t.Errorf("paused %v", time.Since(begun))
 		}
 	})
 }

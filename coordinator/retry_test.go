@@ -136,7 +136,6 @@ func TestAnswerOfAWorkerIsNotPassedOnToAnother(t *testing.T) {
 	f := openFront(t, quick, "w1", "w2")
 	f.stock("p", 10)
 	for _, own := range []error{
-		holdfastv1.Error(codes.Unavailable, holdfastv1.ReasonShardUnavailable, "shard us did not answer", map[string]string{"shard": "us"}),
 		holdfastv1.Error(codes.Unavailable, holdfastv1.ReasonLockUnavailable, "lock", nil),
 		holdfastv1.Error(codes.Internal, "INTERNAL", "internal error", nil),
 		holdfastv1.FieldError(holdfastv1.ReasonRequestIDReused, "request_id", "was used with other content"),
@@ -153,6 +152,17 @@ func TestAnswerOfAWorkerIsNotPassedOnToAnother(t *testing.T) {
 		if calls := f.shop.takeCalls(); len(calls) != 1 {
 			t.Errorf("%v: %d workers were asked", own, len(calls))
 		}
+	}
+}
+
+// The coordinator has found the region in the topology. A worker that does not
+// know it yet is not to have the last word.
+func TestRegionThatAWorkerDoesNotKnowYet(t *testing.T) {
+	f := openFront(t, quick, "w1", "w2")
+	f.stock("p", 10)
+	f.ranked("p")[0].set(answer(holdfastv1.FieldError(holdfastv1.ReasonUnknownRegion, "region", "there is no region us")))
+	if _, err := f.purchases.CreatePurchase(t.Context(), buy("p", 1)); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -3,6 +3,7 @@ package coordinator
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -31,12 +32,6 @@ type router struct {
 	changed  chan struct{}    // closed when the view changes
 }
 
-// peer is a connection to a worker.
-type peer struct {
-	address string
-	conn    *grpc.ClientConn
-}
-
 func newRouter(attemptTimeout time.Duration, dial []grpc.DialOption) *router {
 	return &router{attemptTimeout: attemptTimeout, dial: dial, peers: map[string]*peer{}, changed: make(chan struct{})}
 }
@@ -55,19 +50,18 @@ func (r *router) update(view cluster.View) error {
 	for _, w := range view.Workers {
 		p := r.peers[w.Name]
 		if p == nil || p.address != w.Address {
-			conn, err := grpc.NewClient(w.Address, r.dial...)
-			if err != nil {
+			var err error
+			if p, err = newPeer(w.Address, r.dial); err != nil {
 				failures = errors.Join(failures, err)
 				continue
 			}
-			p = &peer{address: w.Address, conn: conn}
 		}
 		peers[w.Name] = p
 		r.names = append(r.names, w.Name)
 	}
 	for name, old := range r.peers {
 		if peers[name] != old {
-			_ = old.conn.Close()
+			old.close()
 		}
 	}
 	r.peers = peers
@@ -103,42 +97,74 @@ func (r *router) awaitTopology(ctx context.Context) (cluster.Topology, error) {
 	}
 }
 
-// pick returns the worker to ask for a key in a round of attempts: the best in
-// the first round, the next best in the second, and so on, round and round. It
-// also returns how many workers there are.
-func (r *router) pick(key string, round int) (name string, conn *grpc.ClientConn, workers int) {
+// way is how far a purchase has come on its way through the workers.
+type way struct {
+	asked []*peer // in this turn
+	turn  int     // how often all workers were asked before
+	// alone counts the workers that could not reach a shard for it.
+	alone int
+}
+
+// next returns the worker to ask for a key: the best one that was not asked in
+// this turn, those that are silent last. It returns nil when all were asked.
+func (r *router) next(key string, w *way) *peer {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	if len(r.names) == 0 {
-		return "", nil, 0
+	var silent *peer
+	for _, name := range cluster.Rank(key, r.names) {
+		p := r.peers[name]
+		switch {
+		case slices.Contains(w.asked, p):
+		case !p.silent():
+			w.asked = append(w.asked, p)
+			return p
+		case silent == nil:
+			silent = p
+		}
 	}
-	name = cluster.Rank(key, r.names)[round%len(r.names)]
-	return name, r.peers[name].conn, len(r.names)
+	if silent != nil {
+		w.asked = append(w.asked, silent)
+	}
+	return silent
+}
+
+// settles reports whether what a worker said is the answer. Of workers that cannot
+// reach a shard, the first may be alone in that, so another one is asked; two are
+// believed.
+func (w *way) settles(r *router, err error) bool {
+	switch {
+	case !answered(err):
+		return false
+	case holdfastv1.Reason(err) != holdfastv1.ReasonShardUnavailable:
+		return true
+	}
+	w.alone++
+	return w.alone >= 2 || r.workers() < 2
+}
+
+func (r *router) workers() int {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return len(r.names)
 }
 
 // call has a worker answer for a key. It goes on to the next worker while ctx
 // lasts, as long as a worker gives no answer of its own.
 func (r *router) call(ctx context.Context, key string, do func(context.Context, *grpc.ClientConn) error) error {
 	last := errNoWorker
-	for round := 0; ; round++ {
-		_, conn, workers := r.pick(key, round)
-		if workers > 0 {
-			err := r.attempt(ctx, conn, do)
-			if answered(err) {
-				return err
-			}
-			last = err
+	for w := (way{}); ctx.Err() == nil; {
+		p := r.next(key, &w)
+		if p == nil {
+			r.pause(ctx, &w)
+			continue
 		}
-		if err := r.pause(ctx, round, workers); err != nil {
-			return gaveUp(ctx, last)
+		err := p.attempt(ctx, r.attemptTimeout, do)
+		if w.settles(r, err) {
+			return err
 		}
+		last = err
 	}
-}
-
-func (r *router) attempt(ctx context.Context, conn *grpc.ClientConn, do func(context.Context, *grpc.ClientConn) error) error {
-	ctx, cancel := context.WithTimeout(ctx, r.attemptTimeout)
-	defer cancel()
-	return do(ctx, conn)
+	return gaveUp(ctx, last)
 }
 
 // answered decides whether what a call came to is the worker's answer. It is not
@@ -150,31 +176,32 @@ func answered(err error) bool {
 	case codes.Unavailable:
 		reason := holdfastv1.Reason(err)
 		return reason != "" && reason != holdfastv1.ReasonWorkerDraining
+	case codes.InvalidArgument:
+		// The coordinator has found the region: the worker has yet to hear of it.
+		return holdfastv1.Reason(err) != holdfastv1.ReasonUnknownRegion
 	case codes.Canceled, codes.DeadlineExceeded:
 		return false
 	}
 	return true
 }
 
-// pause waits after a round in which all workers were asked, longer each time,
-// or until there are other workers. Within a round it does not wait.
-func (r *router) pause(ctx context.Context, round, workers int) error {
-	if workers > 0 && (round+1)%workers != 0 {
-		return ctx.Err()
-	}
+// pause waits after a turn in which all workers were asked, longer each time, or
+// until there are other workers. Then the next turn begins.
+func (r *router) pause(ctx context.Context, ways ...*way) {
 	r.mu.RLock()
 	changed := r.changed
 	r.mu.RUnlock()
-	turn := min(round/max(workers, 1), 10)
-	timer := time.NewTimer(min(firstPause<<turn, maxPause))
+	timer := time.NewTimer(min(firstPause<<min(ways[0].turn, 10), maxPause))
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
-		return ctx.Err()
 	case <-changed:
 	case <-timer.C:
 	}
-	return nil
+	for _, w := range ways {
+		w.turn++
+		w.asked = nil
+	}
 }
 
 var errNoWorker = errors.New("no worker is known")

@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
@@ -145,6 +146,11 @@ func (s *shop) BatchCreatePurchases(
 		resp.Results = append(resp.Results, result)
 	}
 	return resp, nil
+}
+
+// StreamPurchases is for buyers; coordinators do not call it.
+func (s *shop) StreamPurchases(grpc.BidiStreamingServer[holdfastv1.CreatePurchaseRequest, holdfastv1.StreamPurchasesResponse]) error {
+	return status.Error(codes.Unimplemented, "not a coordinator")
 }
 
 func failed(err error) *holdfastv1.PurchaseResult {

@@ -20,6 +20,7 @@ type worker struct {
 	shop     *shop
 	name     string
 	listener *cuttable
+	frost    *freezer
 	server   *grpc.Server
 
 	mu    sync.Mutex
@@ -32,7 +33,8 @@ type fault func(ctx context.Context, w *worker, handle func() (any, error)) (any
 
 func serveWorker(t testing.TB, name string, s *shop) *worker {
 	t.Helper()
-	w := &worker{shop: s, name: name, listener: &cuttable{Listener: listen(t)}}
+	w := &worker{shop: s, name: name, frost: newFreezer(listen(t))}
+	w.listener = &cuttable{Listener: w.frost}
 	w.server = grpc.NewServer(grpc.UnaryInterceptor(w.intercept))
 	holdfastv1.RegisterProductServiceServer(w.server, products{shop: s})
 	holdfastv1.RegisterPurchaseServiceServer(w.server, purchases{shop: s})

@@ -448,6 +448,99 @@ func (*PurchaseResult_Purchase) isPurchaseResult_Result() {}
 
 func (*PurchaseResult_Error) isPurchaseResult_Result() {}
 
+// StreamPurchasesResponse is what CreatePurchase would have answered.
+type StreamPurchasesResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// That of the request. It is how answers are told apart, so a caller gives
+	// each purchase of a stream one of its own; without one it is an error.
+	RequestId string `protobuf:"bytes,1,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Types that are valid to be assigned to Result:
+	//
+	//	*StreamPurchasesResponse_Purchase
+	//	*StreamPurchasesResponse_Error
+	Result        isStreamPurchasesResponse_Result `protobuf_oneof:"result"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamPurchasesResponse) Reset() {
+	*x = StreamPurchasesResponse{}
+	mi := &file_holdfast_v1_purchase_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamPurchasesResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamPurchasesResponse) ProtoMessage() {}
+
+func (x *StreamPurchasesResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_purchase_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamPurchasesResponse.ProtoReflect.Descriptor instead.
+func (*StreamPurchasesResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_purchase_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *StreamPurchasesResponse) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *StreamPurchasesResponse) GetResult() isStreamPurchasesResponse_Result {
+	if x != nil {
+		return x.Result
+	}
+	return nil
+}
+
+func (x *StreamPurchasesResponse) GetPurchase() *Purchase {
+	if x != nil {
+		if x, ok := x.Result.(*StreamPurchasesResponse_Purchase); ok {
+			return x.Purchase
+		}
+	}
+	return nil
+}
+
+func (x *StreamPurchasesResponse) GetError() *status.Status {
+	if x != nil {
+		if x, ok := x.Result.(*StreamPurchasesResponse_Error); ok {
+			return x.Error
+		}
+	}
+	return nil
+}
+
+type isStreamPurchasesResponse_Result interface {
+	isStreamPurchasesResponse_Result()
+}
+
+type StreamPurchasesResponse_Purchase struct {
+	Purchase *Purchase `protobuf:"bytes,2,opt,name=purchase,proto3,oneof"`
+}
+
+type StreamPurchasesResponse_Error struct {
+	Error *status.Status `protobuf:"bytes,3,opt,name=error,proto3,oneof"`
+}
+
+func (*StreamPurchasesResponse_Purchase) isStreamPurchasesResponse_Result() {}
+
+func (*StreamPurchasesResponse_Error) isStreamPurchasesResponse_Result() {}
+
 type GetPurchaseRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	PurchaseId    string                 `protobuf:"bytes,1,opt,name=purchase_id,json=purchaseId,proto3" json:"purchase_id,omitempty"`
@@ -457,7 +550,7 @@ type GetPurchaseRequest struct {
 
 func (x *GetPurchaseRequest) Reset() {
 	*x = GetPurchaseRequest{}
-	mi := &file_holdfast_v1_purchase_proto_msgTypes[5]
+	mi := &file_holdfast_v1_purchase_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -469,7 +562,7 @@ func (x *GetPurchaseRequest) String() string {
 func (*GetPurchaseRequest) ProtoMessage() {}
 
 func (x *GetPurchaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_purchase_proto_msgTypes[5]
+	mi := &file_holdfast_v1_purchase_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -482,7 +575,7 @@ func (x *GetPurchaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPurchaseRequest.ProtoReflect.Descriptor instead.
 func (*GetPurchaseRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_purchase_proto_rawDescGZIP(), []int{5}
+	return file_holdfast_v1_purchase_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *GetPurchaseRequest) GetPurchaseId() string {
@@ -510,7 +603,7 @@ type ListPurchasesRequest struct {
 
 func (x *ListPurchasesRequest) Reset() {
 	*x = ListPurchasesRequest{}
-	mi := &file_holdfast_v1_purchase_proto_msgTypes[6]
+	mi := &file_holdfast_v1_purchase_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -522,7 +615,7 @@ func (x *ListPurchasesRequest) String() string {
 func (*ListPurchasesRequest) ProtoMessage() {}
 
 func (x *ListPurchasesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_purchase_proto_msgTypes[6]
+	mi := &file_holdfast_v1_purchase_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -535,7 +628,7 @@ func (x *ListPurchasesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPurchasesRequest.ProtoReflect.Descriptor instead.
 func (*ListPurchasesRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_purchase_proto_rawDescGZIP(), []int{6}
+	return file_holdfast_v1_purchase_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ListPurchasesRequest) GetProductId() string {
@@ -584,7 +677,7 @@ type ListPurchasesResponse struct {
 
 func (x *ListPurchasesResponse) Reset() {
 	*x = ListPurchasesResponse{}
-	mi := &file_holdfast_v1_purchase_proto_msgTypes[7]
+	mi := &file_holdfast_v1_purchase_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -596,7 +689,7 @@ func (x *ListPurchasesResponse) String() string {
 func (*ListPurchasesResponse) ProtoMessage() {}
 
 func (x *ListPurchasesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_purchase_proto_msgTypes[7]
+	mi := &file_holdfast_v1_purchase_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -609,7 +702,7 @@ func (x *ListPurchasesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPurchasesResponse.ProtoReflect.Descriptor instead.
 func (*ListPurchasesResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_purchase_proto_rawDescGZIP(), []int{7}
+	return file_holdfast_v1_purchase_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListPurchasesResponse) GetPurchases() []*Purchase {
@@ -663,6 +756,12 @@ const file_holdfast_v1_purchase_proto_rawDesc = "" +
 	"\x0ePurchaseResult\x123\n" +
 	"\bpurchase\x18\x01 \x01(\v2\x15.holdfast.v1.PurchaseH\x00R\bpurchase\x12*\n" +
 	"\x05error\x18\x02 \x01(\v2\x12.google.rpc.StatusH\x00R\x05errorB\b\n" +
+	"\x06result\"\xa3\x01\n" +
+	"\x17StreamPurchasesResponse\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x01 \x01(\tR\trequestId\x123\n" +
+	"\bpurchase\x18\x02 \x01(\v2\x15.holdfast.v1.PurchaseH\x00R\bpurchase\x12*\n" +
+	"\x05error\x18\x03 \x01(\v2\x12.google.rpc.StatusH\x00R\x05errorB\b\n" +
 	"\x06result\"P\n" +
 	"\x12GetPurchaseRequest\x12:\n" +
 	"\vpurchase_id\x18\x01 \x01(\tB\x19\xe2A\x01\x02\xbaH\x12r\x10\x10\x01(\x80\x012\t^\\P{Cc}*$R\n" +
@@ -681,10 +780,11 @@ const file_holdfast_v1_purchase_proto_rawDesc = "" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken*M\n" +
 	"\rPurchaseState\x12\x1e\n" +
 	"\x1aPURCHASE_STATE_UNSPECIFIED\x10\x00\x12\x1c\n" +
-	"\x18PURCHASE_STATE_CONFIRMED\x10\x022\xe7\x03\n" +
+	"\x18PURCHASE_STATE_CONFIRMED\x10\x022\xc8\x04\n" +
 	"\x0fPurchaseService\x12e\n" +
 	"\x0eCreatePurchase\x12\".holdfast.v1.CreatePurchaseRequest\x1a\x15.holdfast.v1.Purchase\"\x18\x82\xd3\xe4\x93\x02\x12:\x01*\"\r/v1/purchases\x12\x91\x01\n" +
-	"\x14BatchCreatePurchases\x12(.holdfast.v1.BatchCreatePurchasesRequest\x1a).holdfast.v1.BatchCreatePurchasesResponse\"$\x82\xd3\xe4\x93\x02\x1e:\x01*\"\x19/v1/purchases:batchCreate\x12j\n" +
+	"\x14BatchCreatePurchases\x12(.holdfast.v1.BatchCreatePurchasesRequest\x1a).holdfast.v1.BatchCreatePurchasesResponse\"$\x82\xd3\xe4\x93\x02\x1e:\x01*\"\x19/v1/purchases:batchCreate\x12_\n" +
+	"\x0fStreamPurchases\x12\".holdfast.v1.CreatePurchaseRequest\x1a$.holdfast.v1.StreamPurchasesResponse(\x010\x01\x12j\n" +
 	"\vGetPurchase\x12\x1f.holdfast.v1.GetPurchaseRequest\x1a\x15.holdfast.v1.Purchase\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/purchases/{purchase_id}\x12m\n" +
 	"\rListPurchases\x12!.holdfast.v1.ListPurchasesRequest\x1a\".holdfast.v1.ListPurchasesResponse\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/purchasesB<Z:github.com/holdfast-io/holdfast/api/holdfast/v1;holdfastv1b\x06proto3"
 
@@ -701,7 +801,7 @@ func file_holdfast_v1_purchase_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_purchase_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_holdfast_v1_purchase_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_holdfast_v1_purchase_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_holdfast_v1_purchase_proto_goTypes = []any{
 	(PurchaseState)(0),                   // 0: holdfast.v1.PurchaseState
 	(*Purchase)(nil),                     // 1: holdfast.v1.Purchase
@@ -709,33 +809,38 @@ var file_holdfast_v1_purchase_proto_goTypes = []any{
 	(*BatchCreatePurchasesRequest)(nil),  // 3: holdfast.v1.BatchCreatePurchasesRequest
 	(*BatchCreatePurchasesResponse)(nil), // 4: holdfast.v1.BatchCreatePurchasesResponse
 	(*PurchaseResult)(nil),               // 5: holdfast.v1.PurchaseResult
-	(*GetPurchaseRequest)(nil),           // 6: holdfast.v1.GetPurchaseRequest
-	(*ListPurchasesRequest)(nil),         // 7: holdfast.v1.ListPurchasesRequest
-	(*ListPurchasesResponse)(nil),        // 8: holdfast.v1.ListPurchasesResponse
-	(*timestamppb.Timestamp)(nil),        // 9: google.protobuf.Timestamp
-	(*status.Status)(nil),                // 10: google.rpc.Status
+	(*StreamPurchasesResponse)(nil),      // 6: holdfast.v1.StreamPurchasesResponse
+	(*GetPurchaseRequest)(nil),           // 7: holdfast.v1.GetPurchaseRequest
+	(*ListPurchasesRequest)(nil),         // 8: holdfast.v1.ListPurchasesRequest
+	(*ListPurchasesResponse)(nil),        // 9: holdfast.v1.ListPurchasesResponse
+	(*timestamppb.Timestamp)(nil),        // 10: google.protobuf.Timestamp
+	(*status.Status)(nil),                // 11: google.rpc.Status
 }
 var file_holdfast_v1_purchase_proto_depIdxs = []int32{
 	0,  // 0: holdfast.v1.Purchase.state:type_name -> holdfast.v1.PurchaseState
-	9,  // 1: holdfast.v1.Purchase.create_time:type_name -> google.protobuf.Timestamp
+	10, // 1: holdfast.v1.Purchase.create_time:type_name -> google.protobuf.Timestamp
 	2,  // 2: holdfast.v1.BatchCreatePurchasesRequest.requests:type_name -> holdfast.v1.CreatePurchaseRequest
 	5,  // 3: holdfast.v1.BatchCreatePurchasesResponse.results:type_name -> holdfast.v1.PurchaseResult
 	1,  // 4: holdfast.v1.PurchaseResult.purchase:type_name -> holdfast.v1.Purchase
-	10, // 5: holdfast.v1.PurchaseResult.error:type_name -> google.rpc.Status
-	1,  // 6: holdfast.v1.ListPurchasesResponse.purchases:type_name -> holdfast.v1.Purchase
-	2,  // 7: holdfast.v1.PurchaseService.CreatePurchase:input_type -> holdfast.v1.CreatePurchaseRequest
-	3,  // 8: holdfast.v1.PurchaseService.BatchCreatePurchases:input_type -> holdfast.v1.BatchCreatePurchasesRequest
-	6,  // 9: holdfast.v1.PurchaseService.GetPurchase:input_type -> holdfast.v1.GetPurchaseRequest
-	7,  // 10: holdfast.v1.PurchaseService.ListPurchases:input_type -> holdfast.v1.ListPurchasesRequest
-	1,  // 11: holdfast.v1.PurchaseService.CreatePurchase:output_type -> holdfast.v1.Purchase
-	4,  // 12: holdfast.v1.PurchaseService.BatchCreatePurchases:output_type -> holdfast.v1.BatchCreatePurchasesResponse
-	1,  // 13: holdfast.v1.PurchaseService.GetPurchase:output_type -> holdfast.v1.Purchase
-	8,  // 14: holdfast.v1.PurchaseService.ListPurchases:output_type -> holdfast.v1.ListPurchasesResponse
-	11, // [11:15] is the sub-list for method output_type
-	7,  // [7:11] is the sub-list for method input_type
-	7,  // [7:7] is the sub-list for extension type_name
-	7,  // [7:7] is the sub-list for extension extendee
-	0,  // [0:7] is the sub-list for field type_name
+	11, // 5: holdfast.v1.PurchaseResult.error:type_name -> google.rpc.Status
+	1,  // 6: holdfast.v1.StreamPurchasesResponse.purchase:type_name -> holdfast.v1.Purchase
+	11, // 7: holdfast.v1.StreamPurchasesResponse.error:type_name -> google.rpc.Status
+	1,  // 8: holdfast.v1.ListPurchasesResponse.purchases:type_name -> holdfast.v1.Purchase
+	2,  // 9: holdfast.v1.PurchaseService.CreatePurchase:input_type -> holdfast.v1.CreatePurchaseRequest
+	3,  // 10: holdfast.v1.PurchaseService.BatchCreatePurchases:input_type -> holdfast.v1.BatchCreatePurchasesRequest
+	2,  // 11: holdfast.v1.PurchaseService.StreamPurchases:input_type -> holdfast.v1.CreatePurchaseRequest
+	7,  // 12: holdfast.v1.PurchaseService.GetPurchase:input_type -> holdfast.v1.GetPurchaseRequest
+	8,  // 13: holdfast.v1.PurchaseService.ListPurchases:input_type -> holdfast.v1.ListPurchasesRequest
+	1,  // 14: holdfast.v1.PurchaseService.CreatePurchase:output_type -> holdfast.v1.Purchase
+	4,  // 15: holdfast.v1.PurchaseService.BatchCreatePurchases:output_type -> holdfast.v1.BatchCreatePurchasesResponse
+	6,  // 16: holdfast.v1.PurchaseService.StreamPurchases:output_type -> holdfast.v1.StreamPurchasesResponse
+	1,  // 17: holdfast.v1.PurchaseService.GetPurchase:output_type -> holdfast.v1.Purchase
+	9,  // 18: holdfast.v1.PurchaseService.ListPurchases:output_type -> holdfast.v1.ListPurchasesResponse
+	14, // [14:19] is the sub-list for method output_type
+	9,  // [9:14] is the sub-list for method input_type
+	9,  // [9:9] is the sub-list for extension type_name
+	9,  // [9:9] is the sub-list for extension extendee
+	0,  // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_purchase_proto_init() }
@@ -747,13 +852,17 @@ func file_holdfast_v1_purchase_proto_init() {
 		(*PurchaseResult_Purchase)(nil),
 		(*PurchaseResult_Error)(nil),
 	}
+	file_holdfast_v1_purchase_proto_msgTypes[5].OneofWrappers = []any{
+		(*StreamPurchasesResponse_Purchase)(nil),
+		(*StreamPurchasesResponse_Error)(nil),
+	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_purchase_proto_rawDesc), len(file_holdfast_v1_purchase_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   8,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -21,6 +21,7 @@ const _ = grpc.SupportPackageIsVersion9
 const (
 	PurchaseService_CreatePurchase_FullMethodName       = "/holdfast.v1.PurchaseService/CreatePurchase"
 	PurchaseService_BatchCreatePurchases_FullMethodName = "/holdfast.v1.PurchaseService/BatchCreatePurchases"
+	PurchaseService_StreamPurchases_FullMethodName      = "/holdfast.v1.PurchaseService/StreamPurchases"
 	PurchaseService_GetPurchase_FullMethodName          = "/holdfast.v1.PurchaseService/GetPurchase"
 	PurchaseService_ListPurchases_FullMethodName        = "/holdfast.v1.PurchaseService/ListPurchases"
 )
@@ -40,6 +41,12 @@ type PurchaseServiceClient interface {
 	// Buys many times in one call. Each purchase stands alone: one that is
 	// refused does not touch the others.
 	BatchCreatePurchases(ctx context.Context, in *BatchCreatePurchasesRequest, opts ...grpc.CallOption) (*BatchCreatePurchasesResponse, error)
+	// Buys many times over one connection, over gRPC only. Each purchase stands
+	// alone and is answered as soon as it has an outcome, so answers come in any
+	// order. A caller that sends faster than it is answered is slowed down by
+	// flow control. When the stream breaks, whatever was not answered may be sent
+	// again on another one with the same request_id.
+	StreamPurchases(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[CreatePurchaseRequest, StreamPurchasesResponse], error)
 	// Reads one purchase from the one shard that its id names.
 	GetPurchase(ctx context.Context, in *GetPurchaseRequest, opts ...grpc.CallOption) (*Purchase, error)
 	// Lists purchases, one region after the other, in each by purchase_id, which
@@ -74,6 +81,19 @@ func (c *purchaseServiceClient) BatchCreatePurchases(ctx context.Context, in *Ba
 	}
 	return out, nil
 }
+
+func (c *purchaseServiceClient) StreamPurchases(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[CreatePurchaseRequest, StreamPurchasesResponse], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &PurchaseService_ServiceDesc.Streams[0], PurchaseService_StreamPurchases_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[CreatePurchaseRequest, StreamPurchasesResponse]{ClientStream: stream}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PurchaseService_StreamPurchasesClient = grpc.BidiStreamingClient[CreatePurchaseRequest, StreamPurchasesResponse]
 
 func (c *purchaseServiceClient) GetPurchase(ctx context.Context, in *GetPurchaseRequest, opts ...grpc.CallOption) (*Purchase, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -110,6 +130,12 @@ type PurchaseServiceServer interface {
 	// Buys many times in one call. Each purchase stands alone: one that is
 	// refused does not touch the others.
 	BatchCreatePurchases(context.Context, *BatchCreatePurchasesRequest) (*BatchCreatePurchasesResponse, error)
+	// Buys many times over one connection, over gRPC only. Each purchase stands
+	// alone and is answered as soon as it has an outcome, so answers come in any
+	// order. A caller that sends faster than it is answered is slowed down by
+	// flow control. When the stream breaks, whatever was not answered may be sent
+	// again on another one with the same request_id.
+	StreamPurchases(grpc.BidiStreamingServer[CreatePurchaseRequest, StreamPurchasesResponse]) error
 	// Reads one purchase from the one shard that its id names.
 	GetPurchase(context.Context, *GetPurchaseRequest) (*Purchase, error)
 	// Lists purchases, one region after the other, in each by purchase_id, which
@@ -130,6 +156,9 @@ func (UnimplementedPurchaseServiceServer) CreatePurchase(context.Context, *Creat
 }
 func (UnimplementedPurchaseServiceServer) BatchCreatePurchases(context.Context, *BatchCreatePurchasesRequest) (*BatchCreatePurchasesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method BatchCreatePurchases not implemented")
+}
+func (UnimplementedPurchaseServiceServer) StreamPurchases(grpc.BidiStreamingServer[CreatePurchaseRequest, StreamPurchasesResponse]) error {
+	return status.Error(codes.Unimplemented, "method StreamPurchases not implemented")
 }
 func (UnimplementedPurchaseServiceServer) GetPurchase(context.Context, *GetPurchaseRequest) (*Purchase, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetPurchase not implemented")
@@ -194,6 +223,13 @@ func _PurchaseService_BatchCreatePurchases_Handler(srv interface{}, ctx context.
 	return interceptor(ctx, in, info, handler)
 }
 
+func _PurchaseService_StreamPurchases_Handler(srv interface{}, stream grpc.ServerStream) error {
+	return srv.(PurchaseServiceServer).StreamPurchases(&grpc.GenericServerStream[CreatePurchaseRequest, StreamPurchasesResponse]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type PurchaseService_StreamPurchasesServer = grpc.BidiStreamingServer[CreatePurchaseRequest, StreamPurchasesResponse]
+
 func _PurchaseService_GetPurchase_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetPurchaseRequest)
 	if err := dec(in); err != nil {
@@ -254,6 +290,13 @@ var PurchaseService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _PurchaseService_ListPurchases_Handler,
 		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "StreamPurchases",
+			Handler:       _PurchaseService_StreamPurchases_Handler,
+			ServerStreams: true,
+			ClientStreams: true,
+		},
+	},
 	Metadata: "holdfast/v1/purchase.proto",
 }

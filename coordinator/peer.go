@@ -1,0 +1,108 @@
+package coordinator
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+)
+
+// A worker that is paused, or cut off without a word, is noticed after two
+// questions without an answer.
+const (
+	askInterval = 250 * time.Millisecond
+	askTimeout  = 500 * time.Millisecond
+)
+
+// peer is a connection to a worker, and whether the worker says anything.
+type peer struct {
+	address string
+	conn    *grpc.ClientConn
+	end     context.CancelFunc
+	ended   chan struct{} // closed when nothing of the peer runs any more
+
+	mu      sync.Mutex
+	heard   context.Context // ends when the worker falls silent
+	silence context.CancelFunc
+}
+
+func newPeer(address string, dial []grpc.DialOption) (*peer, error) {
+	conn, err := grpc.NewClient(address, dial...)
+	if err != nil {
+		return nil, err
+	}
+	ctx, end := context.WithCancel(context.Background())
+	p := &peer{address: address, conn: conn, end: end, ended: make(chan struct{})}
+	p.heard, p.silence = context.WithCancel(ctx)
+	go p.listen(ctx)
+	return p, nil
+}
+
+func (p *peer) close() {
+	p.end()
+	<-p.ended
+	_ = p.conn.Close()
+}
+
+// listen asks the worker for a sign of life again and again. A worker that cannot
+// be connected to needs no such question: calls to it fail at once.
+func (p *peer) listen(ctx context.Context) {
+	defer close(p.ended)
+	tick := time.NewTicker(askInterval)
+	defer tick.Stop()
+	health := healthpb.NewHealthClient(p.conn)
+	for unanswered := 0; ; {
+		askCtx, cancel := context.WithTimeout(ctx, askTimeout)
+		_, err := health.Check(askCtx, &healthpb.HealthCheckRequest{})
+		cancel()
+		if status.Code(err) == codes.DeadlineExceeded {
+			unanswered++
+		} else {
+			unanswered = 0
+		}
+		p.note(ctx, unanswered >= 2)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+func (p *peer) note(ctx context.Context, silent bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case silent:
+		p.silence()
+	case p.heard.Err() != nil:
+		p.heard, p.silence = context.WithCancel(ctx)
+	}
+}
+
+// silent reports whether the worker answers nothing at present.
+func (p *peer) silent() bool { return p.hearing().Err() != nil }
+
+func (p *peer) hearing() context.Context {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.heard
+}
+
+// attempt calls the worker. The call ends as well when the worker falls silent
+// meanwhile; one that begins during the silence gets its whole time, in case
+// nobody else is there.
+func (p *peer) attempt(
+	ctx context.Context, timeout time.Duration, do func(context.Context, *grpc.ClientConn) error,
+) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	if heard := p.hearing(); heard.Err() == nil {
+		defer context.AfterFunc(heard, cancel)()
+	}
+	return do(ctx, p.conn)
+}
