@@ -4,14 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// join tries to become the owner of the lease's name. It returns the token.
-type join func(context.Context, *lease) (token int64, err error)
+// join tries to become the owner of the claim's name. It returns the token.
+type join func(context.Context, *claim) (token int64, err error)
 
 // Acquire waits until this manager owns name, in the order in which callers of all
 // managers came. It fails when ctx ends, with [ErrDraining], or when etcd cannot
@@ -34,79 +33,58 @@ func (m *Manager) Acquire(ctx context.Context, name string) (*Lock, error) {
 // TryAcquire is Acquire for those who do not want to wait. If name has an owner, or
 // somebody who is about to own it, it returns a [*HeldError], which is an [ErrHeld].
 func (m *Manager) TryAcquire(ctx context.Context, name string) (*Lock, error) {
-	lock, err := m.attempt(ctx, name, m.takeFree)
-	if err != nil {
-		return nil, fmt.Errorf("try to acquire lock %q: %w", name, err)
+	for {
+		lock, err := m.attempt(ctx, name, m.takeFree)
+		switch {
+		case err == nil:
+			return lock, nil
+		case errors.Is(err, ErrLost) || errors.Is(err, ErrExpired): // with the lease it was to hang on
+		default:
+			return nil, fmt.Errorf("try to acquire lock %q: %w", name, err)
+		}
 	}
-	return lock, nil
 }
 
-// attempt is one acquisition with one lease. Whatever goes wrong, also if nobody
-// knows what did, the lease is revoked, and with it the key if there is one. Only if
-// etcd said that there is none, the lease is kept for the next acquisition.
+// attempt is one acquisition. Whatever goes wrong, also if nobody knows what did, its
+// key is deleted, unless etcd said that it put none.
 func (m *Manager) attempt(ctx context.Context, name string, join join) (*Lock, error) {
-	l, err := m.grant(ctx, name)
+	c, err := m.claim(ctx, name)
 	if err != nil {
 		return nil, err
 	}
-	bound, cancel := l.bind(ctx)
+	bound, cancel := c.bind(ctx)
 	defer cancel()
-	token, err := join(bound, l)
+	token, err := join(bound, c)
 	if err == nil {
-		err = m.own(l)
+		err = m.own(c)
 	}
 	if err != nil {
-		why := reason(ctx, l, err)
+		why := reason(ctx, c, err)
 		if errors.Is(err, ErrHeld) {
-			m.putAside(l, why)
+			m.retire(c, why)
 		} else {
-			m.end(l, why)
+			m.end(c, why)
 		}
 		return nil, why
 	}
-	return m.lock(l, token), nil
+	return m.lock(c, token), nil
 }
 
 // lock is what the caller gets.
-func (m *Manager) lock(l *lease, token int64) *Lock {
-	release := func(ctx context.Context) error { return m.release(ctx, l) }
-	return NewLock(lockContext{l}, l.name, token, l.contended, release)
+func (m *Manager) lock(c *claim, token int64) *Lock {
+	release := func(ctx context.Context) error { return m.release(ctx, c) }
+	return NewLock(lockContext{c}, c.name, token, c.contended, release)
 }
 
 // reason says why an acquisition failed: it ended, its caller gave up, or err.
-func reason(ctx context.Context, l *lease, err error) error {
-	if l.ctx.Err() != nil {
-		return context.Cause(l.ctx)
+func reason(ctx context.Context, c *claim, err error) error {
+	if c.ctx.Err() != nil {
+		return context.Cause(c.ctx)
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
 	return err
-}
-
-// grant gets a lease of its own for an acquisition, one that was granted for another
-// in vain if there is one.
-func (m *Manager) grant(ctx context.Context, name string) (*lease, error) {
-	if name == "" {
-		return nil, errors.New("the name is empty")
-	}
-	if err := m.awaitRun(ctx); err != nil {
-		return nil, err
-	}
-	asked := time.Now()
-	if s, ok := m.takeSpare(asked); ok {
-		l := newLease(m, s.id, name, s.trust)
-		return l, m.register(l)
-	}
-	ctx, cancel := context.WithTimeout(ctx, m.ttl)
-	defer cancel()
-	resp, err := m.client.Grant(ctx, int64(m.ttl/time.Second))
-	if err != nil {
-		return nil, fmt.Errorf("grant a lease: %w", err)
-	}
-	granted := newTrust(asked, time.Duration(resp.TTL)*time.Second)
-	l := newLease(m, resp.ID, name, granted)
-	return l, m.register(l)
 }
 
 // awaitRun waits until there is somebody who renews leases.
@@ -129,25 +107,26 @@ func (m *Manager) isDraining() bool {
 }
 
 // takeFree is how TryAcquire joins.
-func (m *Manager) takeFree(ctx context.Context, l *lease) (token int64, err error) {
-	resp, err := m.joinTxn(ctx, l, clientv3.OpGet(m.keys.queue(l.name), clientv3.WithFirstCreate()...))
+func (m *Manager) takeFree(ctx context.Context, c *claim) (token int64, err error) {
+	resp, err := m.joinTxn(ctx, c, clientv3.OpGet(m.keys.queue(c.name), clientv3.WithFirstCreate()...))
 	if err != nil {
 		return 0, err
 	}
 	if !resp.Succeeded {
-		holder := newHolder(l.name, resp.Responses[0].GetResponseRange().Kvs[0])
+		holder := newHolder(c.name, resp.Responses[0].GetResponseRange().Kvs[0])
 		return 0, &HeldError{Holder: holder}
 	}
-	m.setPlace(l, resp.Header.Revision)
+	m.setPlace(c, resp.Header.Revision)
 	return resp.Header.Revision, nil
 }
 
-// joinTxn puts the lease's key if there is no other, which makes it the owner, and
+// joinTxn puts the claim's key if there is no other, which makes it the owner, and
 // does what is in otherwise if there is one.
-func (m *Manager) joinTxn(ctx context.Context, l *lease, otherwise ...clientv3.Op) (*clientv3.TxnResponse, error) {
-	free := clientv3.Compare(clientv3.CreateRevision(m.keys.queue(l.name)).WithPrefix(), "=", 0)
-	resp, err := m.client.Txn(ctx).If(free).Then(m.put(l)).Else(otherwise...).Commit()
+func (m *Manager) joinTxn(ctx context.Context, c *claim, otherwise ...clientv3.Op) (*clientv3.TxnResponse, error) {
+	free := clientv3.Compare(clientv3.CreateRevision(m.keys.queue(c.name)).WithPrefix(), "=", 0)
+	resp, err := m.client.Txn(ctx).If(free).Then(m.put(c)).Else(otherwise...).Commit()
 	if errors.Is(err, rpctypes.ErrLeaseNotFound) {
+		m.leaseOver(c.lease, ErrLost)
 		err = ErrLost
 	}
 	if err != nil {
@@ -156,32 +135,32 @@ func (m *Manager) joinTxn(ctx context.Context, l *lease, otherwise ...clientv3.O
 	return resp, nil
 }
 
-// put writes the lease's key.
-func (m *Manager) put(l *lease) clientv3.Op {
-	return clientv3.OpPut(l.key, m.owner, clientv3.WithLease(l.id))
+// put writes the claim's key.
+func (m *Manager) put(c *claim) clientv3.Op {
+	return clientv3.OpPut(c.key, m.owner, clientv3.WithLease(c.lease.id))
 }
 
-// setPlace records the create revision of the lease's key.
-func (m *Manager) setPlace(l *lease, place int64) {
+// setPlace records the create revision of the claim's key.
+func (m *Manager) setPlace(c *claim, place int64) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	l.place = place
+	c.place = place
 }
 
-// own records that the ownership of l was confirmed, unless l has ended meanwhile.
-func (m *Manager) own(l *lease) error {
-	m.checkTrust(l)
+// own records that the ownership of c was confirmed, unless c has ended meanwhile.
+func (m *Manager) own(c *claim) error {
+	m.checkTrust(c.lease)
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if l.state == ended {
-		return context.Cause(l.ctx)
+	if c.state == ended {
+		return context.Cause(c.ctx)
 	}
-	if l.place <= l.missed && l.missed != 0 {
+	if c.place <= c.missed && c.missed != 0 {
 		return ErrLost
 	}
-	l.state = owning
-	if l.isContended() {
-		close(l.contended)
+	c.state = owning
+	if c.isContended() {
+		close(c.contended)
 	}
 	return nil
 }

@@ -11,10 +11,10 @@
 //
 //   - name: what is locked, any non-empty string
 //   - owner: who this manager is, an opaque string that rivals can read
-//   - lease: the etcd lease of one acquisition; it guards one key in its life, and
-//     is never shared
-//   - spare: a lease whose acquisition put no key, kept for the next one
-//   - place: the create revision of an acquisition's key; the queue of a name is
+//   - claim: one acquisition, from its beginning until its lock has ended; it has one
+//     key in its life, and no other claim ever has that
+//   - lease: an etcd lease, shared by up to 256 claims of one manager
+//   - place: the create revision of a claim's key; the queue of a name is
 //     its keys in that order, and the first one owns the name
 //   - token: the revision of the write that confirmed the ownership
 //   - trust: the time a lease is believed in without asking, from the moment a
@@ -22,16 +22,16 @@
 //
 // # Keys
 //
-//	<prefix>/<escaped name>/<lease id, 16 hex digits>  →  owner
+//	<prefix>/<escaped name>/<lease id, 16 hex digits>-<number of the claim>  →  owner
 //
 // The name is escaped as one path segment, so the keys of "a" are never in the
-// range of "a/b". A key carries its lease in its path and dies with it: whatever
-// an acquisition writes or deletes is its own.
+// range of "a/b". A key carries its lease and its claim in its path: whatever a claim
+// writes or deletes is its own, however late it arrives.
 //
 // # Protocol
 //
-//	   take a spare with its asked_at, or else                    │
-//	    grant a lease, asked_at := now ◄──────────────────────────┤
+//	 choose a lease with room and time, or else                   │
+//	    grant one, asked_at := now ◄──────────────────────────────┤
 //	                  │                                           │
 //	first Txn: is there a key under the name?                     │
 //	 │ no: put mine                │ yes: put mine                │
@@ -52,8 +52,8 @@
 //	 │ErrReleased │ErrExpired│ErrLost    │
 //	 ▼            ▼          ▼           ▼
 //	┌──────────────────────────────────────────┐
-//	│ ended: the context is over, the lease is │
-//	│ revoked in the background for one TTL    │
+//	│ ended: the context is over, the key is   │
+//	│ deleted in the background while it lives │
 //	└──────────────────────────────────────────┘
 //
 // The confirming Txn succeeds only if the key still has the create revision of its
@@ -66,18 +66,22 @@
 // lost. TryAcquire is the same first Txn, with a read of the holder instead of
 // the place in the queue.
 //
-// If that Txn answers that the name is held, its lease has never had a key, and no
-// request is under way that could give it one: it becomes a spare. A Txn without an
-// answer may yet put its key, so its lease is revoked instead. A spare is not renewed.
-// It is taken only before its first renewal would be due, with the trust that began at
-// its grant, and otherwise left to expire.
+// A Txn without an answer may have put its key, or may yet do so. The key is deleted,
+// and should it come later, the watch of all keys sees one under an own lease that no
+// claim has, and it is deleted again. The lease is not revoked: others hang on it.
+//
+// Claims share leases because a lease is what is dear in etcd. A lease of its own for
+// each of 10,000 locks kept etcd and the worker busy with renewals for 1.4 of 2 cores;
+// and when their process died, etcd ended them one by one, with a wait for its disk
+// each. What is lost is little: all leases of a process are renewed by the same
+// process over the same connection, and mostly end together anyway.
 //
 // Evict deletes the key of a holder if it is still the write whose revision was read
 // as its token. The lease stays, so the renewals of an evicted holder that is alive
-// go on being granted. It learns its eviction from the watch of all keys, which every
-// manager keeps for contention: the deletion of a key whose lease waits or owns ends it
-// with [ErrLost]. Each time the watch begins again all keys are read before, and a
-// lease whose key was put before that read and is not in it has lost it. Released keys
+// go on being granted, for its other locks too. It learns its eviction from the watch of all keys, which every
+// manager keeps for contention: the deletion of the key of a claim that waits or owns
+// ends it with [ErrLost]. Each time the watch begins again all keys are read before, and a
+// claim whose key was put before that read and is not in it has lost it. Released keys
 // do not matter to either: a lock has ended before its key is deleted.
 //
 // The token is the revision of that write and not the key's create revision, so
@@ -93,8 +97,9 @@
 // holder needs to notice. Renewals are asked for after a fifth to a third of the
 // TTL, at random, so that ten thousand leases do not come due together. A lease
 // is never renewed after its trust has ended, even if etcd would: the holder has
-// been told. Nor is it renewed while Config.Alive says that the guarded work is
-// stuck.
+// been told. Config.Alive is asked of each lock before its lease is renewed, and a
+// lock of which it has said no for nine tenths of a TTL ends, alone, with
+// [ErrExpired].
 //
 // The context of a lock looks at the clock itself when it is asked, so a process
 // that was stopped for a minute cannot see an old answer before its timers have
@@ -102,13 +107,12 @@
 //
 // # Failures
 //
-//   - Request of the Txn lost, or its reply: both look the same. The lease is
-//     revoked, which undoes the key if there is one, and the error is returned.
-//     Should the revocation overtake the Txn, the put fails for want of its lease.
+//   - Request of the Txn lost, or its reply: both look the same. The key is deleted
+//     if there is one, again if it comes after that, and the error is returned.
 //   - Reply of the grant lost: a lease without a key remains for one TTL.
 //   - Reply of a confirming write lost: the waiter still has its place, and
 //     confirms again. The later revision is its token.
-//   - Caller gives up: its place is revoked in the background; its successors
+//   - Caller gives up: its place is deleted in the background; its successors
 //     do not wait for it.
 //   - Waiter's watch compacted, closed, or without leader: it reads again. The
 //     place is a revision in etcd and nothing a watch could lose.
@@ -120,8 +124,8 @@
 //   - etcd away: held locks end with [ErrExpired] when trust runs out, before any
 //     rival can own them. Calls return when their context ends, or when etcd has
 //     not answered for one TTL.
-//   - Release fails: the lock has ended all the same. The lease is revoked in
-//     the background for one TTL; after that etcd has forgotten the lease anyway.
+//   - Release fails: the lock has ended all the same. The key is deleted in the
+//     background for as long as its lease lives.
 //   - Process paused beyond the TTL: a rival may own the name while the paused
 //     holder acts on its last look at its context. Only the token stops it.
 //   - Evicted holder alive: its watch tells it at once, and it ends with [ErrLost].
@@ -135,32 +139,31 @@
 //     to do, and never touches a newer lock.
 //   - Lease revoked by somebody else: its key goes with it, which the watch sees, and
 //     the next renewal.
-//   - Spare gone when its turn comes: the Txn fails for want of it. Acquire starts
-//     again, TryAcquire fails with [ErrLost].
+//   - Lease gone when a claim puts its key: the Txn fails for want of it, all claims
+//     of the lease end, and this one starts again with another.
 //   - One renewal blocked: etcd answers the renewals of a stream in order and
 //     holds back the answer for an expired lease until it is revoked. Leases are
 //     spread over several streams, and a stream that owes an answer for a quarter
 //     of the TTL is replaced.
 //   - Watch of all keys interrupted: they are read before it goes on.
-//   - Connection silently dead: gRPC notices only with keepalive pings. Set
-//     DialKeepAliveTime on the client to less than the TTL, so that renewals reach
-//     another member in time.
+//   - Connection silently dead: gRPC notices only with keepalive pings, of which
+//     it sends one every 10 s at most. Set DialKeepAliveTime on the client, and
+//     have a TTL of 15 s or more if renewals are to reach another member in time;
+//     with a shorter one, the lock is lost to such a connection.
 //
 // # Cost
 //
-// Acquiring is two writes, a grant and a Txn; taking over from another owner is one
-// more read and write; releasing is one write, and another one later that nobody
-// waits for; evicting is one write. A refused TryAcquire is one Txn that changes
-// nothing, and a grant if there is no spare. A held lock costs a renewal every fifth to
-// third of a TTL, which is no write, about a kilobyte of memory, and no goroutine. All
+// Acquiring is one write, and for one lock in 256 a grant; taking over from another
+// owner is one more read and write; releasing is one write for up to a hundred locks
+// that are released at the same time; evicting is one write. A refused TryAcquire is
+// one Txn that changes nothing. A held lock costs about a kilobyte of memory, no
+// goroutine, and a 256th of a renewal every fifth to third of a TTL. All
 // locks of a manager share one watch, which hears of every key that is put or deleted:
 // about a microsecond each.
 //
 // The end of a lease is the most expensive of these: etcd waits for its disk each
-// time, and does nothing else meanwhile. That bounds how often locks may change hands,
-// to some hundred times a second on an ordinary disk, whoever holds them. It is also
-// why Release and Drain delete keys, and leave the empty leases to the background, why
-// Evict leaves the lease to expire, and why there are spares.
+// time, and does nothing else meanwhile. It is why claims share leases, why Release
+// deletes keys, and why Evict leaves the lease to expire.
 //
 // The reasons for not using the concurrency package of etcd's client are the
 // items above. Its weaknesses were found by Jepsen (https://jepsen.io/analyses/etcd-3.4.3)

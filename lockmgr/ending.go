@@ -5,71 +5,52 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// register makes the manager responsible for a lease. It fails if it should not
-// have been granted any more; then it is only revoked.
-func (m *Manager) register(l *lease) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.leases[l.id] = l
-	if m.draining {
-		l.state = ended
-		l.cancel(ErrDraining)
-		m.reaper.reap(l.remains())
-		return ErrDraining
-	}
-	m.byName[l.name] = append(m.byName[l.name], l)
-	m.renewer.add(l)
-	return nil
-}
-
-// end ends an acquisition for the given cause, and has its lease revoked in the
+// end ends an acquisition for the given cause, and has its key deleted in the
 // background. The first cause counts.
-func (m *Manager) end(l *lease, cause error) {
-	if m.retire(l, cause) != ended {
-		m.reaper.reap(l.remains())
+func (m *Manager) end(c *claim, cause error) {
+	if m.retire(c, cause) != ended {
+		m.freer.later(c.lease, c.key)
 	}
 }
 
 // retire ends an acquisition as far as this process is concerned. It returns how far
 // it had come.
-func (m *Manager) retire(l *lease, cause error) (before phase) {
-	before = m.unlist(l)
+func (m *Manager) retire(c *claim, cause error) (before phase) {
+	before = m.unlist(c)
 	if before == ended {
 		return ended
 	}
-	m.renewer.remove(l)
 	if before == waiting && errors.Is(cause, ErrReleased) {
 		cause = ErrDraining
 	}
 	if before == owning && !errors.Is(cause, ErrReleased) {
-		m.log.Warn("lock ended", "lock", l.name, "lease", l.id, "cause", cause)
+		m.log.Warn("lock ended", "lock", c.name, "key", c.key, "cause", cause)
 	}
-	l.cancel(cause)
+	c.cancel(cause)
 	return before
 }
 
-func (m *Manager) unlist(l *lease) (before phase) {
+func (m *Manager) unlist(c *claim) (before phase) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	before, l.state = l.state, ended
+	before, c.state = c.state, ended
 	if before == ended {
 		return before
 	}
-	others := slices.DeleteFunc(m.byName[l.name], func(other *lease) bool { return other == l })
-	m.byName[l.name] = others
+	delete(c.lease.claims, c)
+	others := slices.DeleteFunc(m.byName[c.name], func(other *claim) bool { return other == c })
+	m.byName[c.name] = others
 	if len(others) == 0 {
-		delete(m.byName, l.name)
+		delete(m.byName, c.name)
 	}
 	return before
 }
 
-// forget ends the responsibility for a lease when it keeps no name from others any
-// more. It may be called more than once.
+// forget ends the responsibility for a lease that has been revoked.
 func (m *Manager) forget(id clientv3.LeaseID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -83,42 +64,15 @@ func (m *Manager) forget(id clientv3.LeaseID) {
 	m.onEmpty = nil
 }
 
-// release is Lock.Release. It deletes the key, which carries the lease in its path
-// and so is nobody else's. The lease, now empty, is revoked in the background: that
-// takes etcd longer, and nobody waits for it.
-func (m *Manager) release(ctx context.Context, l *lease) error {
-	if m.retire(l, ErrReleased) == ended {
+// release is Lock.Release. It deletes the key, which carries the acquisition in its
+// path and so is nobody else's. Releases made at the same time share a write: a worker
+// that stops has thousands.
+func (m *Manager) release(ctx context.Context, c *claim) error {
+	if m.retire(c, ErrReleased) == ended {
 		return nil
 	}
-	rem := l.remains()
-	ctx, cancel := context.WithDeadline(ctx, rem.gone)
-	defer cancel()
-	defer m.reaper.reap(rem)
-	if _, err := m.client.Delete(ctx, l.key); err != nil {
-		return fmt.Errorf("release lock %q: %w", l.name, err)
+	if err := m.freer.free(ctx, c.lease, c.key); err != nil {
+		return fmt.Errorf("release lock %q: %w", c.name, err)
 	}
-	m.forget(l.id)
 	return nil
-}
-
-// checkTrust ends l if its trust is over and nobody has noticed yet.
-func (m *Manager) checkTrust(l *lease) {
-	if m.renewer.expired(l, time.Now()) {
-		m.end(l, ErrExpired)
-	}
-}
-
-// isAlive asks the user of a lock whether it should be renewed. Waiters are not
-// asked: nobody works under their name.
-func (m *Manager) isAlive(l *lease) bool {
-	m.mu.Lock()
-	owned := l.state == owning
-	m.mu.Unlock()
-	return !owned || m.alive(l.name)
-}
-
-// remains is what has to be revoked. A renewal that was answered to nobody may
-// have kept the lease alive, until one TTL from now at the most.
-func (l *lease) remains() remains {
-	return remains{id: l.id, name: l.name, gone: time.Now().Add(l.granted)}
 }

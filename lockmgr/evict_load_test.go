@@ -78,7 +78,7 @@ func evictMany(b *testing.B, heir *lockmgr.Manager, n int) {
 func takeOver(b *testing.B, heir *lockmgr.Manager, name string) error {
 	_, err := heir.TryAcquire(b.Context(), name)
 	if held := new(lockmgr.HeldError); errors.As(err, &held) {
-		err = heir.Evict(b.Context(), held.Holder)
+		_, err = heir.Evict(b.Context(), held.Holder)
 	}
 	if err == nil {
 		_, err = heir.Acquire(b.Context(), name)

@@ -3,6 +3,7 @@ package lockmgr_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -43,7 +44,7 @@ func evict(t testing.TB, m *lockmgr.Manager, name string) lockmgr.Holder {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := m.Evict(t.Context(), holder); err != nil {
+	if _, err := m.Evict(t.Context(), holder); err != nil {
 		t.Fatal(err)
 	}
 	return holder
@@ -91,7 +92,7 @@ func TestEvictNeverDeletesANewerLock(t *testing.T) {
 		waiter := enqueue(t, b, client, prefix, "z")
 		place := keys(t, client, prefix+"z/")[1]
 		// What Holder returns between the end of the first lock and the confirmation.
-		unconfirmed := lockmgr.Holder{Name: "z", Owner: "b", Token: place.CreateRevision, Lease: place.Lease}
+		unconfirmed := lockmgr.Holder{Name: "z", Owner: "b", Token: place.CreateRevision, Key: place.Key}
 		release(t, first)
 		wantSpared(t, client, prefix, a, unconfirmed, await(t, waiter))
 	})
@@ -101,7 +102,7 @@ func TestEvictNeverDeletesANewerLock(t *testing.T) {
 // of the name does not mind.
 func wantSpared(t *testing.T, client *clientv3.Client, prefix string, m *lockmgr.Manager, stale lockmgr.Holder, newer *lockmgr.Lock) {
 	t.Helper()
-	if err := m.Evict(t.Context(), stale); err != nil {
+	if _, err := m.Evict(t.Context(), stale); err != nil {
 		t.Errorf("evict who has left: %v", err)
 	}
 	all := keys(t, client, prefix+newer.Name()+"/")
@@ -140,10 +141,11 @@ func TestEvictDoesNotWaitForTheLease(t *testing.T) {
 	dead := start(t, connect(t, p.Endpoint()), prefix, "dead", longTTL)
 	heir := start(t, client, prefix, "heir", longTTL)
 	acquire(t, dead, "x")
+	lease := keys(t, client, prefix)[0].Lease
 	p.Cut()
-	holder := evict(t, heir, "x")
+	evict(t, heir, "x")
 	acquire(t, heir, "x")
-	left, err := client.TimeToLive(t.Context(), holder.Lease)
+	left, err := client.TimeToLive(t.Context(), lease)
 	if err != nil || left.TTL <= 0 {
 		t.Errorf("lease of the dead holder: %+v, %v; want it to end by itself", left, err)
 	}
@@ -164,10 +166,10 @@ func TestLostEvictIsRepeatable(t *testing.T) {
 				t.Fatal(err)
 			}
 			w.lose(lost, isJoin, nil) // compares one thing, as an eviction does
-			if err := b.Evict(t.Context(), holder); err == nil {
+			if _, err := b.Evict(t.Context(), holder); err == nil {
 				t.Error("evict did not say that it may have failed")
 			}
-			if err := b.Evict(t.Context(), holder); err != nil {
+			if _, err := b.Evict(t.Context(), holder); err != nil {
 				t.Error(err)
 			}
 			newer := acquire(t, b, "x")
@@ -176,9 +178,8 @@ func TestLostEvictIsRepeatable(t *testing.T) {
 	}
 }
 
-// A buyer who finds a product sold elsewhere must not cost etcd the end of a lease,
-// of which it manages few hundreds a second.
-func TestRefusalCostsNoLease(t *testing.T) {
+// Leases are what is dear in etcd: neither a lock nor a refusal costs one.
+func TestLocksAndRefusalsCostNoLease(t *testing.T) {
 	direct, prefix := localtest.Etcd(t)
 	w := new(wire)
 	a := start(t, direct, prefix, "a", longTTL)
@@ -197,35 +198,49 @@ func TestRefusalCostsNoLease(t *testing.T) {
 	release(t, lock)
 	wantToken(t, direct, prefix, await(t, waiter))
 	acquire(t, b, "y")
-	if grants() != 2 {
-		t.Errorf("%d grants for two acquisitions: a lease was shared", grants())
+	if grants() != 1 || revocations() != 0 {
+		t.Errorf("%d grants and %d revocations for two locks", grants(), revocations())
 	}
 }
 
-// Whether a Txn without an answer put its key is not known, so its lease may guard a
-// name already.
-func TestLeaseOfALostTxnIsNotUsedAgain(t *testing.T) {
+// Whether a Txn without an answer put its key is not known. Its lease lives on with
+// the others that hang on it, so the key has to go.
+func TestKeyOfALostTxnIsDeleted(t *testing.T) {
 	for _, lost := range []direction{request, reply} {
 		t.Run(string(lost), func(t *testing.T) {
 			direct, prefix := localtest.Etcd(t)
 			w := new(wire)
 			m := start(t, connect(t, localtest.EtcdEndpoint(t), w.option()), prefix, "a", longTTL)
-			grants := w.count(isGrant)
+			kept := acquire(t, m, "kept")
 			w.lose(lost, isJoin, nil)
 			if _, err := m.TryAcquire(t.Context(), "x"); err == nil {
 				t.Error("the lost message was not noticed")
 			}
-			acquire(t, m, "y")
-			if grants() != 2 {
-				t.Errorf("%d grants for two acquisitions", grants())
-			}
 			awaitKeys(t, direct, prefix, 1)
+			if kept.Context().Err() != nil {
+				t.Error("the other lock on the lease has ended")
+			}
 		})
 	}
 }
 
-// A lease that guarded nothing may be gone when its turn comes, like any other.
-func TestSpareLeaseThatIsGoneIsNoError(t *testing.T) {
+// A request that was given up may reach etcd after its key was deleted. The lease it
+// hangs on lives, so nobody else would ever remove it.
+func TestKeyThatComesLateIsDeleted(t *testing.T) {
+	client, prefix := localtest.Etcd(t)
+	m := start(t, client, prefix, "a", longTTL)
+	acquire(t, m, "kept")
+	kept := keys(t, client, prefix)[0]
+	late := strings.Replace(kept.Key, "kept", "x", 1) + "ff" // a number that no claim has
+	if _, err := client.Put(t.Context(), late, "a", clientv3.WithLease(kept.Lease)); err != nil {
+		t.Fatal(err)
+	}
+	awaitKeys(t, client, prefix, 1)
+	acquire(t, m, "x")
+}
+
+// A lease may be gone when the next lock is to hang on it.
+func TestLeaseThatIsGoneIsNoError(t *testing.T) {
 	client, prefix := localtest.Etcd(t)
 	a, b := start(t, client, prefix, "a", longTTL), start(t, client, prefix, "b", longTTL)
 	acquire(t, a, "x")

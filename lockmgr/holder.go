@@ -17,7 +17,8 @@ type Holder struct {
 	// ownership yet, it is the revision of its place, which is smaller than the
 	// token it will get.
 	Token int64
-	Lease clientv3.LeaseID
+	// Key tells acquisitions apart. It is the etcd key of this one.
+	Key string
 }
 
 func newHolder(name string, kv *mvccpb.KeyValue) Holder {
@@ -25,7 +26,7 @@ func newHolder(name string, kv *mvccpb.KeyValue) Holder {
 		Name:  name,
 		Owner: string(kv.Value),
 		Token: kv.ModRevision,
-		Lease: clientv3.LeaseID(kv.Lease),
+		Key:   string(kv.Key),
 	}
 }
 
@@ -67,18 +68,15 @@ func (m *Manager) Holders(ctx context.Context) ([]Holder, error) {
 // until it hears of it. That is safe only because the guarded work is fenced by the
 // token: never evict where it is not. A holder that is not what h says any more is
 // not affected, and that is no error: it has left, or acquired the name again, or
-// confirmed its ownership since h was read, which the dead do not.
-func (m *Manager) Evict(ctx context.Context, h Holder) error {
+// confirmed its ownership since h was read, which the dead do not. Evict reports
+// whether it was h that was evicted.
+func (m *Manager) Evict(ctx context.Context, h Holder) (evicted bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, m.ttl)
 	defer cancel()
-	key := m.keys.key(h.Name, h.Lease)
-	unchanged := clientv3.Compare(clientv3.ModRevision(key), "=", h.Token)
-	resp, err := m.client.Txn(ctx).If(unchanged).Then(clientv3.OpDelete(key)).Commit()
+	unchanged := clientv3.Compare(clientv3.ModRevision(h.Key), "=", h.Token)
+	resp, err := m.client.Txn(ctx).If(unchanged).Then(clientv3.OpDelete(h.Key)).Commit()
 	if err != nil {
-		return fmt.Errorf("evict %s from lock %q: %w", h.Owner, h.Name, err)
+		return false, fmt.Errorf("evict %s from lock %q: %w", h.Owner, h.Name, err)
 	}
-	if resp.Succeeded {
-		m.log.Info("holder evicted", "lock", h.Name, "owner", h.Owner, "token", h.Token)
-	}
-	return nil
+	return resp.Succeeded, nil
 }

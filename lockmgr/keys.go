@@ -21,9 +21,9 @@ func (k keyspace) queue(name string) string {
 	return string(k) + url.PathEscape(name) + "/"
 }
 
-// key returns the key of one acquisition of name.
-func (k keyspace) key(name string, id clientv3.LeaseID) string {
-	return fmt.Sprintf("%s%016x", k.queue(name), int64(id))
+// key returns the key of one acquisition of name, which no other ever has.
+func (k keyspace) key(name string, id clientv3.LeaseID, number uint64) string {
+	return fmt.Sprintf("%s%016x-%x", k.queue(name), int64(id), number)
 }
 
 // parse is the inverse of key. It refuses keys that key would not have made,
@@ -33,7 +33,11 @@ func (k keyspace) parse(key []byte) (name string, id clientv3.LeaseID, ok bool) 
 	if !ok {
 		return "", 0, false
 	}
-	escaped, hex, ok := strings.Cut(rest, "/")
+	escaped, rest, ok := strings.Cut(rest, "/")
+	if !ok {
+		return "", 0, false
+	}
+	hex, last, ok := strings.Cut(rest, "-")
 	if !ok || len(hex) != 16 {
 		return "", 0, false
 	}
@@ -42,8 +46,12 @@ func (k keyspace) parse(key []byte) (name string, id clientv3.LeaseID, ok bool) 
 		return "", 0, false
 	}
 	lease, err := strconv.ParseUint(hex, 16, 63)
+	if err != nil {
+		return "", 0, false
+	}
+	number, err := strconv.ParseUint(last, 16, 64)
 	id = clientv3.LeaseID(lease)
-	if err != nil || k.key(name, id) != string(key) {
+	if err != nil || k.key(name, id, number) != string(key) {
 		return "", 0, false
 	}
 	return name, id, true

@@ -66,15 +66,21 @@ type Manager struct {
 
 	renewer *renewer
 	reaper  *reaper
+	freer   *freer
 	running chan struct{} // closed when Run has begun
+
+	base       context.Context // ends when nothing is done in the background any more
+	stop       context.CancelFunc
+	background sync.WaitGroup
 
 	mu       sync.Mutex
 	begun    bool // Run was called
 	draining bool
-	leases   map[clientv3.LeaseID]*lease // from the grant until they keep no name from others
-	byName   map[string][]*lease         // those that wait or own
+	leases   map[clientv3.LeaseID]*lease // from the grant until they are revoked
+	granting *granting                   // nil when no lease is being granted
+	numbered uint64                      // the claims so far
+	byName   map[string][]*claim         // those that wait or own
 	onEmpty  []chan struct{}             // closed when leases becomes empty
-	spares   []spare                     // to be used before another lease is granted
 }
 
 // New returns a manager that does nothing until Run is called.
@@ -91,7 +97,7 @@ func New(cfg Config) (*Manager, error) {
 		log:     cfg.Logger,
 		running: make(chan struct{}),
 		leases:  make(map[clientv3.LeaseID]*lease),
-		byName:  make(map[string][]*lease),
+		byName:  make(map[string][]*claim),
 	}
 	if m.alive == nil {
 		m.alive = func(string) bool { return true }
@@ -100,8 +106,10 @@ func New(cfg Config) (*Manager, error) {
 		m.log = hclog.NewNullLogger()
 	}
 	m.log = m.log.Named("lockmgr")
-	m.renewer = newRenewer(pb.NewLeaseClient(m.client.ActiveConnection()), m.isAlive, m.end, m.log)
+	m.renewer = newRenewer(pb.NewLeaseClient(m.client.ActiveConnection()), m.checkAlive, m.leaseOver, m.log)
 	m.reaper = newReaper(m.client, m.forget, m.log)
+	m.freer = newFreer(m.client, m.ttl, m.lives)
+	m.base, m.stop = context.WithCancel(context.Background())
 	return m, nil
 }
 
@@ -124,6 +132,9 @@ func (m *Manager) Run(ctx context.Context) error {
 	if err := m.Drain(grace); err != nil {
 		m.log.Warn("stopped with locks that etcd still keeps, they expire by themselves", "error", err)
 	}
+	m.stop()
+	m.background.Wait()
+	m.freer.close()
 	m.reaper.close()
 	return nil
 }

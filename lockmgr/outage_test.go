@@ -76,7 +76,7 @@ func TestCallsEndWithTheirContextWhenEtcdIsGone(t *testing.T) {
 		{"try acquire", func(ctx context.Context) error { _, err := m.TryAcquire(ctx, "x"); return err }},
 		{"holder", func(ctx context.Context) error { _, err := m.Holder(ctx, "x"); return err }},
 		{"holders", func(ctx context.Context) error { _, err := m.Holders(ctx); return err }},
-		{"evict", func(ctx context.Context) error { return m.Evict(ctx, holder) }},
+		{"evict", func(ctx context.Context) error { _, err := m.Evict(ctx, holder); return err }},
 		{"release", lock.Release},
 		{"drain", m.Drain},
 	} {

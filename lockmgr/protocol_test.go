@@ -136,11 +136,14 @@ func TestCancelledAcquireLeavesNoKey(t *testing.T) {
 
 func isGrant(req any) bool  { _, ok := req.(*pb.LeaseGrantRequest); return ok }
 func isRevoke(req any) bool { _, ok := req.(*pb.LeaseRevokeRequest); return ok }
-func isDelete(req any) bool { _, ok := req.(*pb.DeleteRangeRequest); return ok }
 
-// The three Txns differ in what they compare.
+// The Txns differ in what they compare, and a release in what it does.
+func isDelete(req any) bool {
+	txn, ok := req.(*pb.TxnRequest)
+	return ok && len(txn.GetSuccess()) > 0 && txn.GetSuccess()[0].GetRequestDeleteRange() != nil
+}
 func isJoin(req any) bool    { return compares(req) == 1 }
-func isLook(req any) bool    { return compares(req) == 0 }
+func isLook(req any) bool    { return compares(req) == 0 && !isDelete(req) }
 func isConfirm(req any) bool { return compares(req) == 2 }
 
 func compares(req any) int {
@@ -179,7 +182,7 @@ func TestEvictLetsTheWaiterIn(t *testing.T) {
 			t.Fatal(err)
 		}
 		began := time.Now()
-		if err := b.Evict(t.Context(), dead); err != nil {
+		if _, err := b.Evict(t.Context(), dead); err != nil {
 			t.Fatal(err)
 		}
 		lock := await(t, waiter)

@@ -12,8 +12,9 @@ import (
 )
 
 const (
-	// reapers is how many revocations are in flight at most.
-	reapers = 16
+	// reapers is how many revocations are in flight at most. Nobody waits for them,
+	// and etcd waits for its disk with each, while others want to acquire.
+	reapers = 2
 	// reapPause is the time between two tries to revoke the same lease.
 	reapPause = 250 * time.Millisecond
 )
@@ -34,10 +35,9 @@ type reaper struct {
 	busy  int // workers that run
 }
 
-// remains is what is left of an acquisition.
+// remains is what is left of a lease.
 type remains struct {
 	id   clientv3.LeaseID
-	name string
 	gone time.Time // when the lease has ended by itself
 }
 
@@ -74,7 +74,7 @@ func (r *reaper) work() {
 			return
 		}
 		if err := r.revokeUntilGone(rem); err != nil && r.ctx.Err() == nil {
-			r.log.Warn("lease not revoked, it expires by itself", "lock", rem.name, "lease", rem.id, "error", err)
+			r.log.Warn("lease not revoked, it expires by itself", "lease", rem.id, "error", err)
 		}
 		r.done(rem.id)
 	}

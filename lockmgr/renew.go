@@ -20,7 +20,7 @@ const laneCount = 8
 // the order of what is to be done next, and hands those that are due to lanes.
 type renewer struct {
 	client pb.LeaseClient
-	alive  func(*lease) bool
+	alive  func(*lease)                // is called before each renewal, without mu
 	ended  func(l *lease, cause error) // is called without mu
 	log    hclog.Logger
 	lanes  [laneCount]*lane
@@ -31,7 +31,7 @@ type renewer struct {
 	added int
 }
 
-func newRenewer(client pb.LeaseClient, alive func(*lease) bool, ended func(*lease, error), log hclog.Logger) *renewer {
+func newRenewer(client pb.LeaseClient, alive func(*lease), ended func(*lease, error), log hclog.Logger) *renewer {
 	r := &renewer{client: client, alive: alive, ended: ended, log: log, wake: make(chan struct{}, 1)}
 	for i := range r.lanes {
 		r.lanes[i] = newLane(r)
@@ -125,7 +125,7 @@ func (r *renewer) sweep(now time.Time) (expired []*lease, next time.Time) {
 			r.fix(l)
 			l.lane.enqueue(l)
 		case overdue:
-			r.log.Debug("lease renewal unanswered, replacing its stream", "lock", l.name)
+			r.log.Debug("lease renewal unanswered, replacing its stream", "lease", l.id)
 			l.lane.cut(now)
 		case expire:
 			r.drop(l)
@@ -171,24 +171,22 @@ func (r *renewer) settle(ln *lane, generation int, id clientv3.LeaseID, ttl time
 	return l, true, cause
 }
 
-// sendable reports whether l may still be renewed, right before it is. Its owner
-// is asked here and not by the clock, so that an owner that blocks does not keep
-// others from learning that their trust is over.
+// sendable reports whether l may still be renewed, right before it is. Owners are
+// asked for signs of life here and not by the clock, so that one that blocks does not
+// keep others from learning that their trust is over.
 func (r *renewer) sendable(l *lease) bool {
-	alive := r.alive(l)
-	now := time.Now()
+	r.alive(l)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if l.lane == nil || l.trust.decide(now) == expire {
-		return false
-	}
-	if !alive {
-		delete(l.lane.inflight, l.id)
-		l.trust.retryAt(now.Add(l.trust.ttl / 20))
-		r.fix(l)
-		poke(r.wake)
-	}
-	return alive
+	return l.lane != nil && l.trust.decide(time.Now()) != expire
+}
+
+// lasts reports whether l is renewed and has a good part of its time left, so that it
+// is worth beginning something on it.
+func (r *renewer) lasts(l *lease, now time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return l.lane != nil && l.trust.until.Sub(now) > l.granted/3
 }
 
 // poke wakes whoever waits for c, now or the next time it does.

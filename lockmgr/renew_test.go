@@ -120,7 +120,7 @@ func TestAnswerOfAnOldStreamIsIgnored(t *testing.T) {
 // newIdleRenewer returns a renewer that does not run, with a lease that is in flight.
 func newIdleRenewer(granted time.Time, id clientv3.LeaseID) (*renewer, *lease) {
 	r := newRenewer(nil, nil, nil, hclog.NewNullLogger())
-	l := &lease{id: id, trust: newTrust(granted, testTTL)}
+	l := newLease(id, newTrust(granted, testTTL))
 	r.add(l)
 	r.sweep(time.Now())
 	return r, l
@@ -167,25 +167,6 @@ func TestStreamsReconnect(t *testing.T) {
 	})
 }
 
-// A lease is renewed only while the work it guards makes progress.
-func TestStuckWorkIsNotRenewed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := newRenewals(t)
-		s.hold(1)
-		s.hold(2)
-		s.advance(testTTL)
-		s.stuck = 1
-		s.advance(testTTL / 2)
-		s.stuck = 0 // in time
-		s.advance(testTTL)
-		s.wantHeld(t, 1)
-		s.stuck = 1
-		s.advance(testTTL)
-		s.wantEnded(t, 1, ErrExpired)
-		s.wantHeld(t, 2)
-	})
-}
-
 // renewals is a renewer and the server it talks to, both in a bubble of their own
 // time. The test holds mu except while it advances.
 type renewals struct {
@@ -200,7 +181,6 @@ type renewals struct {
 	muteStreams int              // how many streams from now on drop their renewals
 	delay       time.Duration    // between a renewal and its answer
 	forgotten   clientv3.LeaseID // is not known
-	stuck       clientv3.LeaseID // makes no progress
 
 	renewals int
 	received map[clientv3.LeaseID]time.Time // last
@@ -212,7 +192,7 @@ func newRenewals(t *testing.T) *renewals {
 		causes:   make(map[clientv3.LeaseID]error),
 		received: make(map[clientv3.LeaseID]time.Time),
 	}
-	s.renewer = newRenewer(leaseServer{s: s}, s.alive, s.end, hclog.NewNullLogger())
+	s.renewer = newRenewer(leaseServer{s: s}, func(*lease) {}, s.end, hclog.NewNullLogger())
 	ctx, cancel := context.WithCancel(context.Background())
 	stopped := make(chan struct{})
 	go func() { defer close(stopped); s.renewer.run(ctx) }()
@@ -231,13 +211,7 @@ func (s *renewals) advance(d time.Duration) {
 
 // hold has a lease renewed that was granted now.
 func (s *renewals) hold(id clientv3.LeaseID) {
-	s.renewer.add(&lease{id: id, trust: newTrust(time.Now(), testTTL)})
-}
-
-func (s *renewals) alive(l *lease) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return l.id != s.stuck
+	s.renewer.add(newLease(id, newTrust(time.Now(), testTTL)))
 }
 
 func (s *renewals) end(l *lease, cause error) {

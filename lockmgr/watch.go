@@ -35,18 +35,17 @@ func (m *Manager) watchKeys(ctx context.Context) {
 
 // readKeys finds out what a watch from the returned revision on would not tell.
 func (m *Manager) readKeys(ctx context.Context) (revision int64, err error) {
-	present := make(map[clientv3.LeaseID]bool)
+	present := make(map[string]bool)
 	revision, err = m.scan(ctx, func(kv *mvccpb.KeyValue) {
 		if name, id, ok := m.keys.parse(kv.Key); ok {
-			present[id] = true
-			m.sawRival(name, id, kv.CreateRevision)
+			present[string(kv.Key)] = m.sawKey(name, id, kv)
 		}
 	}, clientv3.WithKeysOnly())
 	if err != nil {
 		return 0, err
 	}
-	for _, l := range m.missing(present, revision) {
-		m.end(l, ErrLost)
+	for _, c := range m.missing(present, revision) {
+		m.retire(c, ErrLost)
 	}
 	return revision, nil
 }
@@ -72,57 +71,87 @@ func (m *Manager) sawChange(event *clientv3.Event) {
 	switch {
 	case !ok:
 	case event.Type == mvccpb.Event_PUT:
-		m.sawRival(name, id, event.Kv.CreateRevision)
+		m.sawKey(name, id, event.Kv)
 	default:
-		if l := m.listed(name, id); l != nil {
-			m.end(l, ErrLost)
+		if c := m.listed(name, string(event.Kv.Key)); c != nil {
+			m.retire(c, ErrLost)
 		}
 	}
 }
 
-// sawRival records, for each lease of this manager with that name, that the key of
-// the lease id queues behind it, if it does. An event may come before the answer that
-// says which place the lease has, so waiting leases remember the newest rival.
-func (m *Manager) sawRival(name string, id clientv3.LeaseID, place int64) {
+// sawKey looks at a key that is there. It reports whether it is that of a claim of this
+// manager. A key under a lease of this manager that no claim has is a leftover: its
+// request was given up, and etcd took it later. Nobody else would delete it as long
+// as the lease lives.
+func (m *Manager) sawKey(name string, id clientv3.LeaseID, kv *mvccpb.KeyValue) (mine bool) {
+	key := string(kv.Key)
+	m.sawRival(name, key, kv.CreateRevision)
+	mine = m.listed(name, key) != nil
+	if l := m.living(id); l != nil && !mine {
+		m.freer.later(l, key)
+	}
+	return mine
+}
+
+// lives reports whether a lease may still keep its keys.
+func (m *Manager) lives(l *lease) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, l := range m.byName[name] {
-		if l.id == id || l.rival >= place {
+	return !l.over
+}
+
+func (m *Manager) living(id clientv3.LeaseID) *lease {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if l := m.leases[id]; l != nil && !l.over {
+		return l
+	}
+	return nil
+}
+
+// sawRival records, for each claim of this manager with that name, that a key queues
+// behind it, if it does. An event may come before the answer that says which place the
+// claim has, so those that wait remember the newest rival.
+func (m *Manager) sawRival(name, key string, place int64) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, c := range m.byName[name] {
+		if c.key == key || c.rival >= place {
 			continue
 		}
-		known := l.isContended()
-		l.rival = place
-		if l.isContended() && !known {
-			close(l.contended)
+		known := c.isContended()
+		c.rival = place
+		if c.isContended() && !known {
+			close(c.contended)
 		}
 	}
 }
 
-// listed returns the lease if it is this manager's and waits or owns.
-func (m *Manager) listed(name string, id clientv3.LeaseID) *lease {
+// listed returns the claim if it is this manager's and waits or owns.
+func (m *Manager) listed(name, key string) *claim {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, l := range m.byName[name] {
-		if l.id == id {
-			return l
+	for _, c := range m.byName[name] {
+		if c.key == key {
+			return c
 		}
 	}
 	return nil
 }
 
-// missing returns the leases whose key was put before a read of all keys, which did
+// missing returns the claims whose key was put before a read of all keys, which did
 // not find it. Those of which that is not known yet remember the read for later.
-func (m *Manager) missing(present map[clientv3.LeaseID]bool, read int64) (lost []*lease) {
+func (m *Manager) missing(present map[string]bool, read int64) (lost []*claim) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	for _, leases := range m.byName {
-		for _, l := range leases {
+	for _, claims := range m.byName {
+		for _, c := range claims {
 			switch {
-			case present[l.id]:
-			case l.place == 0:
-				l.missed = read
-			case l.place <= read:
-				lost = append(lost, l)
+			case present[c.key]:
+			case c.place == 0:
+				c.missed = read
+			case c.place <= read:
+				lost = append(lost, c)
 			}
 		}
 	}

@@ -5,12 +5,14 @@ import (
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/holdfast-io/holdfast/deploy/local/localtest"
 )
 
 // A read of the keys may fall between the first Txn and its answer. If the key was put
 // and deleted before the read, no event will ever tell.
 func TestEvictionBeforeTheFirstAnswerIsSeen(t *testing.T) {
-	for _, c := range []struct {
+	for _, tt := range []struct {
 		name        string
 		place, read int64
 		lost        bool
@@ -18,14 +20,13 @@ func TestEvictionBeforeTheFirstAnswerIsSeen(t *testing.T) {
 		{"key put before the read", 5, 7, true},
 		{"key put after the read", 9, 7, false},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			m, l := newIdleManager(t)
-			defer m.end(l, ErrReleased)
-			if lost := m.missing(nil, c.read); len(lost) > 0 {
-				t.Error("ended a lease that may have put no key yet")
+		t.Run(tt.name, func(t *testing.T) {
+			m, c := newIdleManager(t)
+			if lost := m.missing(nil, tt.read); len(lost) > 0 {
+				t.Error("ended a claim that may have put no key yet")
 			}
-			m.setPlace(l, c.place)
-			if err := m.own(l); (err != nil) != c.lost {
+			m.setPlace(c, tt.place)
+			if err := m.own(c); (err != nil) != tt.lost {
 				t.Errorf("owned: %v", err)
 			}
 		})
@@ -33,17 +34,34 @@ func TestEvictionBeforeTheFirstAnswerIsSeen(t *testing.T) {
 }
 
 // Keys come and go behind an owner; only the end of its own concerns it.
-func TestOnlyTheOwnKeysDeletionEndsALease(t *testing.T) {
-	m, l := newIdleManager(t)
-	deleted := func(id clientv3.LeaseID) *clientv3.Event {
-		return &clientv3.Event{Type: mvccpb.Event_DELETE, Kv: &mvccpb.KeyValue{Key: []byte(m.keys.key(l.name, id))}}
+func TestOnlyTheOwnKeysDeletionEndsAClaim(t *testing.T) {
+	m, c := newIdleManager(t)
+	deleted := func(key string) *clientv3.Event {
+		return &clientv3.Event{Type: mvccpb.Event_DELETE, Kv: &mvccpb.KeyValue{Key: []byte(key)}}
 	}
-	m.sawChange(deleted(l.id + 1))
-	if l.ctx.Err() != nil {
+	m.sawChange(deleted(m.keys.key(c.name, c.lease.id, 1_000_000)))
+	if c.ctx.Err() != nil {
 		t.Error("ended by the deletion of another key")
 	}
-	m.sawChange(deleted(l.id))
-	if l.ctx.Err() == nil {
+	m.sawChange(deleted(c.key))
+	if c.ctx.Err() == nil {
 		t.Error("goes on after the deletion of its key")
 	}
+}
+
+// newIdleManager returns a manager that does not run, with a claim that waits.
+func newIdleManager(t *testing.T) (*Manager, *claim) {
+	t.Helper()
+	client, prefix := localtest.Etcd(t)
+	m, err := New(Config{Client: client, Prefix: prefix, Owner: "a"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.begin()
+	t.Cleanup(func() { m.freer.close(); m.reaper.close() })
+	c, err := m.claim(t.Context(), "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m, c
 }

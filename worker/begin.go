@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -25,6 +26,7 @@ type beginner struct {
 	lanes    *lanes
 	timeout  time.Duration // to begin one tenure
 	log      hclog.Logger
+	metrics  *metrics
 }
 
 // locks is what a beginner needs of lockmgr.Manager.
@@ -32,7 +34,7 @@ type locks interface {
 	TryAcquire(ctx context.Context, name string) (*lockmgr.Lock, error)
 	Acquire(ctx context.Context, name string) (*lockmgr.Lock, error)
 	Holder(ctx context.Context, name string) (lockmgr.Holder, error)
-	Evict(ctx context.Context, holder lockmgr.Holder) error
+	Evict(ctx context.Context, holder lockmgr.Holder) (evicted bool, err error)
 }
 
 // begin returns a tenure that sells. Its errors are ErrProductNotFound,
@@ -72,10 +74,14 @@ func (b *beginner) attempt(ctx context.Context, productID string, create int64) 
 	}
 	t, err := b.fence(ctx, lock, productID, create)
 	if err != nil {
-		b.log.Warn("tenure not begun", "product", productID, "token", lock.Token(), "error", err)
+		b.metrics.tenuresFailed.Inc()
+		if !isContactLost(err) {
+			b.log.Warn("tenure not begun", "product", productID, "token", lock.Token(), "error", err)
+		}
 		release(ctx, lock)
 		return nil, err
 	}
+	b.metrics.tenuresBegun.Inc()
 	b.log.Debug("tenure begun", "product", productID, "token", lock.Token(), "available", t.available)
 	return t, nil
 }
@@ -165,8 +171,9 @@ func (b *beginner) completeProduct(
 	})
 }
 
-// mustExist returns ErrProductNotFound when every shard was asked and none has
-// the product.
+// mustExist returns ErrProductNotFound when no shard has the product. It asks
+// all of them, before the lock is acquired: a worker that cannot reach a shard
+// leaves the product to whoever holds it.
 func (b *beginner) mustExist(ctx context.Context, productID string) error {
 	found := make([]bool, len(b.shards))
 	err := b.onEveryShard(ctx, func(ctx context.Context, i int, s *ledger.Shard) error {
@@ -177,15 +184,13 @@ func (b *beginner) mustExist(ctx context.Context, productID string) error {
 		}
 		return err
 	})
-	for _, ok := range found {
-		if ok {
-			return nil
-		}
-	}
-	if err != nil {
+	switch {
+	case err != nil:
 		return err
+	case !slices.Contains(found, true):
+		return ErrProductNotFound
 	}
-	return ErrProductNotFound
+	return nil
 }
 
 // onEveryShard calls do for all shards in parallel and returns the first error,
@@ -194,7 +199,10 @@ func (b *beginner) onEveryShard(ctx context.Context, do func(context.Context, in
 	g, ctx := errgroup.WithContext(ctx)
 	for i, s := range b.shards {
 		g.Go(func() error {
-			if err := do(ctx, i, s); err != nil {
+			err := b.lanes.byShard[s.Name()].contact.during(ctx, b.timeout, func(ctx context.Context) error {
+				return do(ctx, i, s)
+			})
+			if err != nil {
 				return &ShardError{Shard: s.Name(), cause: fmt.Errorf("begin tenure: %w", err)}
 			}
 			return nil

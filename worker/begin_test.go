@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/hashicorp/go-hclog"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/holdfast-io/holdfast/api/cluster"
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
@@ -37,11 +38,14 @@ func newSeller(t *testing.T, space *locktest.Space, name string, open ...*ledger
 	logged := &strings.Builder{}
 	log := hclog.New(&hclog.LoggerOptions{Output: logged}) // locks its writer
 	lanes := newLanes(behind, localtest.Logger(t))
+	metrics := newMetrics(prometheus.NewRegistry())
 	s := &seller{log: logged, beginner: &beginner{
+		metrics:  metrics,
 		topology: topology, shards: open, locks: locks, takeover: newTakeover(t, locks), lanes: lanes,
 		timeout: 5 * time.Second, log: log,
 	}}
-	ts := &tenures{begin: s.begin, minimum: time.Millisecond, idle: time.Minute, byProduct: map[string]*slot{}}
+	ts := newTenures(time.Millisecond, time.Minute, metrics)
+	ts.begin = s.begin
 	s.service = &service{tenures: ts, lanes: lanes, topology: topology, shards: open, log: log}
 	running, halt := context.WithCancel(context.Background())
 	selling, stop := context.WithCancel(running)

@@ -139,7 +139,7 @@ func (c *testCluster) evict(t *testing.T, product string) {
 	t.Helper()
 	holder, err := c.looker.Holder(t.Context(), product)
 	if err == nil {
-		err = c.looker.Evict(t.Context(), holder)
+		_, err = c.looker.Evict(t.Context(), holder)
 	}
 	if err != nil {
 		t.Fatal(err)

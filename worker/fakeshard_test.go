@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/uuid"
@@ -18,6 +19,7 @@ type fakeShard struct {
 	name   string
 	commit func([]*ledger.Purchase) ([]ledger.Outcome, error)
 	verify func([]ledger.Check) ([]ledger.Checked, error)
+	away   atomic.Bool // does not answer pings
 }
 
 func (f *fakeShard) Name() string { return f.name }
@@ -28,6 +30,13 @@ func (f *fakeShard) Commit(_ context.Context, rows []*ledger.Purchase) ([]ledger
 
 func (f *fakeShard) Verify(_ context.Context, checks []ledger.Check) ([]ledger.Checked, error) {
 	return f.verify(checks)
+}
+
+func (f *fakeShard) Ping(context.Context) error {
+	if f.away.Load() {
+		return errNotSent
+	}
+	return nil
 }
 
 // errTransient is the refusal of a batch that waited for a row lock too long.

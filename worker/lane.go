@@ -17,8 +17,8 @@ import (
 
 const (
 	maxBatch     = 1000             // purchases in one transaction, and checks in one read
-	batchTimeout = 10 * time.Second // until a commit that is not answered counts as ambiguous
-	stuckAfter   = 2 * batchTimeout // until a tenure whose sales do not settle loses its lock
+	batchTimeout = 5 * time.Second  // until a commit that is not answered counts as ambiguous
+	stuckAfter   = 4 * batchTimeout // until a tenure whose sales do not settle loses its lock
 )
 
 // shard is what a lane needs of its shard. Errors are those of ledger.Shard.
@@ -26,12 +26,14 @@ type shard interface {
 	Name() string
 	Commit(context.Context, []*ledger.Purchase) ([]ledger.Outcome, error)
 	Verify(context.Context, []ledger.Check) ([]ledger.Checked, error)
+	Ping(context.Context) error
 }
 
 // lane carries the purchases of all tenures to one shard. One batch of commits
 // and one of checks is under way at a time; what comes meanwhile gathers.
 type lane struct {
 	shard   shard
+	contact *contact
 	commits queue[*sale]
 	checks  queue[check]
 	log     hclog.Logger
@@ -52,10 +54,8 @@ type lanes struct {
 func newLanes(shards []shard, log hclog.Logger) *lanes {
 	ls := &lanes{byShard: map[string]*lane{}}
 	for _, s := range shards {
-		l := &lane{
-			shard: s, log: log.With("shard", s.Name()),
-			commits: newQueue[*sale](), checks: newQueue[check](),
-		}
+		l := &lane{shard: s, log: log.With("shard", s.Name()), commits: newQueue[*sale](), checks: newQueue[check]()}
+		l.contact = newContact(s, l.log)
 		ls.byShard[s.Name()] = l
 		ls.order = append(ls.order, l)
 	}
@@ -67,6 +67,7 @@ func newLanes(shards []shard, log hclog.Logger) *lanes {
 func (ls *lanes) run(ctx context.Context) {
 	var g errgroup.Group
 	for _, l := range ls.order {
+		g.Go(func() error { l.contact.watch(ctx); return nil })
 		g.Go(func() error { l.commits.drain(ctx, l.commit); return nil })
 		g.Go(func() error { l.checks.drain(ctx, l.verify); return nil })
 	}
@@ -91,9 +92,11 @@ func (l *lane) commit(ctx context.Context, sales []*sale) {
 	for i, s := range sales {
 		rows[i] = &s.row
 	}
-	commitCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), batchTimeout)
-	outcomes, err := l.shard.Commit(commitCtx, rows)
-	cancel()
+	var outcomes []ledger.Outcome
+	err := l.contact.during(context.WithoutCancel(ctx), batchTimeout, func(ctx context.Context) (err error) {
+		outcomes, err = l.shard.Commit(ctx, rows)
+		return err
+	})
 	if parts := split(sales, err); len(parts) > 1 {
 		l.log.Warn("batch refused, splitting it", "purchases", len(sales), "parts", len(parts), "error", err)
 		for _, part := range parts {
@@ -102,8 +105,13 @@ func (l *lane) commit(ctx context.Context, sales []*sale) {
 		return
 	}
 	if err != nil {
-		l.log.Error("batch not stored", "purchases", len(sales), "error", err)
+		if !isContactLost(err) {
+			l.log.Error("batch not stored", "purchases", len(sales), "error", err)
+		}
 		err = &ShardError{Shard: l.shard.Name(), cause: err}
+	}
+	if errors.Is(err, ledger.ErrAmbiguous) {
+		err = l.doubt(ctx, sales, err)
 	}
 	for i, s := range sales {
 		if err != nil {
@@ -112,6 +120,24 @@ func (l *lane) commit(ctx context.Context, sales []*sale) {
 		}
 		s.tenure.committed(s, outcomes[i], nil)
 	}
+}
+
+// errInDoubt says that a purchase may be stored, and that nobody can tell at
+// present because its shard does not answer.
+var errInDoubt = errors.New("stored or not, the shard does not answer")
+
+// doubt decides what an ambiguous batch does to its tenures. A new token would
+// tell what became of it, and needs all shards; so while this one does not answer,
+// the tenures go on with the batch's units counted, for the other shards' sake.
+func (l *lane) doubt(ctx context.Context, sales []*sale, ambiguous error) error {
+	lack := l.contact.ask(context.WithoutCancel(ctx))
+	if lack.Err() != nil {
+		return ambiguous
+	}
+	for _, s := range sales {
+		context.AfterFunc(lack, s.tenure.stop)
+	}
+	return &ShardError{Shard: l.shard.Name(), cause: errInDoubt}
 }
 
 // split returns the parts in which a refused batch is tried again. What a single
@@ -139,11 +165,15 @@ func (l *lane) verify(ctx context.Context, checks []check) {
 	for i, c := range checks {
 		questions[i] = c.Check
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), batchTimeout)
-	defer cancel()
-	answers, err := l.shard.Verify(ctx, questions)
+	var answers []ledger.Checked
+	err := l.contact.during(context.WithoutCancel(ctx), batchTimeout, func(ctx context.Context) (err error) {
+		answers, err = l.shard.Verify(ctx, questions)
+		return err
+	})
 	if err != nil {
-		l.log.Error("shard not read", "checks", len(checks), "error", err)
+		if !isContactLost(err) {
+			l.log.Error("shard not read", "checks", len(checks), "error", err)
+		}
 		err = &ShardError{Shard: l.shard.Name(), cause: err}
 	}
 	for i, c := range checks {

@@ -58,6 +58,8 @@ func (s *slowShard) Verify(_ context.Context, checks []ledger.Check) ([]ledger.C
 	return says(ledger.Checked{Current: true})(checks)
 }
 
+func (s *slowShard) Ping(context.Context) error { return nil }
+
 // wantSizes waits until nothing moves and compares the sizes of what came.
 func wantSizes[T any](t *testing.T, calls *[][]T, sizes ...int) {
 	t.Helper()

@@ -53,7 +53,9 @@ func (s *service) status(ctx context.Context, productID string, err error) error
 	case errors.As(err, &refused) && !refused.Transient():
 		break // the database will not take this purchase, however often it is sent
 	case errors.As(err, &shard):
-		s.log.Warn("shard unavailable", "product", productID, "error", err)
+		if !isContactLost(err) {
+			s.log.Warn("shard unavailable", "product", productID, "error", err)
+		}
 		return holdfastv1.Error(codes.Unavailable, holdfastv1.ReasonShardUnavailable,
 			fmt.Sprintf("shard %s did not answer; repeat with the same request_id", shard.Shard),
 			map[string]string{"shard": shard.Shard})

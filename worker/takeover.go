@@ -6,12 +6,12 @@ import (
 	"errors"
 	"maps"
 	"net"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
@@ -22,12 +22,12 @@ import (
 )
 
 const (
-	probeTimeout  = 250 * time.Millisecond
+	probeTimeout  = 500 * time.Millisecond
 	probeInterval = 100 * time.Millisecond
 
 	// Two workers that cannot see each other would take each other's locks
-	// for ever. Each takes a product over at once the first time, and then only
-	// after a pause that doubles up to the maximum.
+	// for ever. Each takes a product from the other at once the first time, and
+	// then only after a pause that doubles up to the maximum.
 	takeoverPause    = time.Second
 	maxTakeoverPause = time.Minute
 )
@@ -40,10 +40,16 @@ type takeover struct {
 	dial  []grpc.DialOption
 	log   hclog.Logger
 
+	metrics *metrics
+
 	mu     sync.Mutex
-	past   map[string]pastTakeovers // by product
+	past   map[eviction]pastTakeovers
 	pruned time.Time
 }
+
+// eviction is who lost which product. A holder that was started again is another
+// owner: it is not the same fight.
+type eviction struct{ productID, owner string }
 
 type pastTakeovers struct {
 	last  time.Time
@@ -65,13 +71,13 @@ func (o *takeover) watch(ctx context.Context, productID string) (stop func()) {
 func (o *takeover) look(ctx context.Context, productID string) {
 	tick := time.NewTicker(probeInterval)
 	defer tick.Stop()
-	var suspect clientv3.LeaseID
+	suspect := ""   // the key of its acquisition
 	unanswered := 0 // probes in a row
 	for {
 		holder, err := o.locks.Holder(ctx, productID)
 		if err == nil {
-			if holder.Lease != suspect {
-				suspect, unanswered = holder.Lease, 0
+			if holder.Key != suspect {
+				suspect, unanswered = holder.Key, 0
 			}
 			found := o.probe(ctx, holder)
 			if found == silent {
@@ -100,6 +106,9 @@ const (
 	replaced signOfLife = "another process"    // somebody else listens there
 	silent   signOfLife = "two probes unanswered"
 )
+
+// label is the reason in metrics.
+func (s signOfLife) label() string { return strings.ReplaceAll(string(s), " ", "_") }
 
 // isDead decides when a holder may be evicted.
 func isDead(found signOfLife, unanswered int) bool {
@@ -146,28 +155,33 @@ func (o *takeover) askInstance(ctx context.Context, w cluster.Worker) signOfLife
 }
 
 func (o *takeover) evict(ctx context.Context, holder lockmgr.Holder, why signOfLife) {
-	if ctx.Err() != nil || !o.mayEvict(holder.Name) {
+	if ctx.Err() != nil || !o.mayEvict(eviction{holder.Name, holder.Owner}) {
 		return
 	}
-	if err := o.locks.Evict(ctx, holder); err != nil {
+	evicted, err := o.locks.Evict(ctx, holder)
+	switch {
+	case err != nil:
 		o.log.Warn("dead holder not evicted", "product", holder.Name, "holder", holder.Owner, "error", err)
 		return
+	case !evicted: // it is not what it was when it was looked at
+		return
 	}
+	o.metrics.takeovers.WithLabelValues(why.label()).Inc()
 	o.log.Info("dead holder evicted", "product", holder.Name, "holder", holder.Owner,
 		"token", holder.Token, "reason", string(why))
 }
 
-// mayEvict keeps the pause between two takeovers of one product.
-func (o *takeover) mayEvict(productID string) bool {
+// mayEvict keeps the pause between two takeovers of one product from one owner.
+func (o *takeover) mayEvict(e eviction) bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	now := time.Now()
 	if now.Sub(o.pruned) > maxTakeoverPause {
 		o.pruned = now
 		// Long quiet: the next takeover is the first again.
-		maps.DeleteFunc(o.past, func(_ string, p pastTakeovers) bool { return now.Sub(p.last) > 2*maxTakeoverPause })
+		maps.DeleteFunc(o.past, func(_ eviction, p pastTakeovers) bool { return now.Sub(p.last) > 2*maxTakeoverPause })
 	}
-	p, again := o.past[productID]
+	p, again := o.past[e]
 	if again && now.Sub(p.last) < p.pause {
 		return false
 	}
@@ -175,6 +189,6 @@ func (o *takeover) mayEvict(productID string) bool {
 	if again {
 		next = min(2*p.pause, maxTakeoverPause)
 	}
-	o.past[productID] = pastTakeovers{last: now, pause: next}
+	o.past[e] = pastTakeovers{last: now, pause: next}
 	return true
 }

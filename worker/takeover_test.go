@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
@@ -44,7 +45,7 @@ func TestIsDead(t *testing.T) {
 
 func newTakeover(t testing.TB, locks locks) *takeover {
 	return &takeover{
-		locks: locks, log: localtest.Logger(t), past: map[string]pastTakeovers{},
+		locks: locks, log: localtest.Logger(t), past: map[eviction]pastTakeovers{}, metrics: newMetrics(prometheus.NewRegistry()),
 		dial: []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())},
 	}
 }
@@ -179,29 +180,33 @@ func TestHolderThatAnswersInBetweenIsAlive(t *testing.T) {
 // fast as they can, and neither would sell.
 func TestTakeoversOfOneProductBackOff(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o := &takeover{past: map[string]pastTakeovers{}, log: hclog.NewNullLogger()}
+		o := &takeover{past: map[eviction]pastTakeovers{}, log: hclog.NewNullLogger()}
+		p := eviction{"p", "a"}
 		for _, pause := range []int{0, 1, 2, 4, 8, 16, 32, 60, 60} {
 			if pause > 0 {
 				time.Sleep(time.Duration(pause)*time.Second - time.Nanosecond)
-				if o.mayEvict("p") {
+				if o.mayEvict(p) {
 					t.Fatalf("again in less than %d s", pause)
 				}
 				time.Sleep(time.Nanosecond)
 			}
-			if !o.mayEvict("p") {
+			if !o.mayEvict(p) {
 				t.Fatalf("not even after %d s", pause)
 			}
-			if o.mayEvict("p") {
+			if o.mayEvict(p) {
 				t.Fatal("twice at once")
 			}
 		}
-		if !o.mayEvict("q") {
+		if !o.mayEvict(eviction{"q", "a"}) {
 			t.Error("the first takeover of another product has to wait")
+		}
+		if !o.mayEvict(eviction{"p", "a, started again"}) {
+			t.Error("the first takeover from another owner has to wait")
 		}
 		time.Sleep(3 * maxTakeoverPause) // long quiet: it is the first again
 		for _, pause := range []time.Duration{0, takeoverPause} {
 			time.Sleep(pause)
-			if !o.mayEvict("p") {
+			if !o.mayEvict(p) {
 				t.Errorf("after a long quiet and %v: not yet", pause)
 			}
 		}

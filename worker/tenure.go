@@ -134,6 +134,10 @@ func (t *tenure) committed(s *sale, outcome ledger.Outcome, err error) {
 		t.end()
 		t.finish(s, nil, errTenureEnded)
 		return
+	case errors.Is(err, errInDoubt):
+		// They stay counted here too, until the tenure ends with the doubt.
+		t.finish(s, nil, err)
+		return
 	case err != nil:
 		t.giveBack(s)
 		t.finish(s, nil, err)

@@ -14,12 +14,17 @@ type tenures struct {
 	begin    func(ctx context.Context, productID string, create int64) (*tenure, error)
 	minimum  time.Duration // how long a tenure lasts though others want the product
 	idle     time.Duration // how long it lasts without use
+	metrics  *metrics
 	starting context.Context
 	wg       sync.WaitGroup
 
 	mu        sync.Mutex
 	byProduct map[string]*slot
 	draining  bool
+}
+
+func newTenures(minimum, idle time.Duration, m *metrics) *tenures {
+	return &tenures{minimum: minimum, idle: idle, metrics: m, byProduct: map[string]*slot{}}
 }
 
 // slot is a product's tenure, or the attempt to begin one.
@@ -72,11 +77,28 @@ func (ts *tenures) run(s *slot, productID string, create int64) {
 		return
 	}
 	close(s.ready)
+	ts.metrics.tenures.Inc()
+	defer ts.metrics.tenures.Dec()
 	ts.guard(s.tenure)
-	<-s.tenure.settled
+	s.tenure.awaitSettled(handoverGrace)
 	release(ts.starting, s.tenure.lock)
+	<-s.tenure.settled
 	ts.remove(productID)
 	close(s.tenure.gone)
+}
+
+// handoverGrace is how long the next holder waits for this one's last batch. A
+// batch that takes longer, on a shard that this worker cannot reach say, meets
+// the next fence: what it stored before is counted there, later it stores nothing.
+const handoverGrace = 500 * time.Millisecond
+
+func (t *tenure) awaitSettled(timeout time.Duration) {
+	timer := time.NewTimer(timeout)
+	defer timer.Stop()
+	select {
+	case <-t.settled:
+	case <-timer.C:
+	}
 }
 
 // alive is asked before a product's lock is renewed. An idle tenure is alive; one

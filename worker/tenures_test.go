@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/holdfast-io/holdfast/lockmgr/locktest"
 	"github.com/holdfast-io/holdfast/worker/ledger"
@@ -31,7 +32,7 @@ func newDesk(t *testing.T, space *locktest.Space, owner string) *desk {
 	t.Cleanup(func() { halt(); <-done })
 
 	d := &desk{eu: eu, locks: space.Join(owner)}
-	d.tenures = &tenures{minimum: 200 * time.Millisecond, idle: time.Minute, byProduct: map[string]*slot{}}
+	d.tenures = newTenures(200*time.Millisecond, time.Minute, newMetrics(prometheus.NewRegistry()))
 	d.starting, d.stop = context.WithCancel(context.Background())
 	d.begin = func(ctx context.Context, product string, _ int64) (*tenure, error) {
 		lock, err := d.locks.Acquire(ctx, product)

@@ -38,15 +38,14 @@ func (w *Worker) openTerm(ctx context.Context, view cluster.View) (*term, error)
 	t.lanes = newLanes(behind, w.log)
 	b := &beginner{
 		topology: t.topology, shards: t.shards, locks: w.locks, lanes: t.lanes,
-		timeout: w.cfg.BeginTimeout, log: w.log,
+		timeout: w.cfg.BeginTimeout, log: w.log, metrics: w.metrics,
 		takeover: &takeover{
-			locks: w.locks, log: w.log, past: map[string]pastTakeovers{},
+			locks: w.locks, log: w.log, past: map[eviction]pastTakeovers{}, metrics: w.metrics,
 			dial: []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy()},
 		},
 	}
-	t.tenures = &tenures{
-		begin: b.begin, minimum: w.cfg.MinimumTenure, idle: w.cfg.IdleTenure, byProduct: map[string]*slot{},
-	}
+	t.tenures = newTenures(w.cfg.MinimumTenure, w.cfg.IdleTenure, w.metrics)
+	t.tenures.begin = b.begin
 	t.service = &service{tenures: t.tenures, lanes: t.lanes, topology: t.topology, shards: t.shards, log: w.log}
 	return t, nil
 }
@@ -81,8 +80,21 @@ func (w *Worker) checkShard(ctx context.Context, s *ledger.Shard, topology int64
 	case err != nil:
 		w.log.Warn("shard is down; going on without it", "shard", s.Name(), "error", err)
 	case id.Topology > topology:
+		return w.checkEtcd(ctx, s, id.Topology)
+	}
+	return nil
+}
+
+// checkEtcd refuses an etcd that is older than a shard. That the worker's own view
+// is older says nothing: the topology may have changed since it was read.
+func (w *Worker) checkEtcd(ctx context.Context, s *ledger.Shard, seen int64) error {
+	view, err := w.cfg.Directory.View(ctx)
+	switch {
+	case err != nil:
+		w.log.Warn("cluster not read", "error", err)
+	case view.Topology.Number < seen:
 		return fmt.Errorf("shard %s has seen topology %d, etcd only %d: etcd has lost data: run holdfast topology repair",
-			s.Name(), id.Topology, topology)
+			s.Name(), seen, view.Topology.Number)
 	}
 	return nil
 }
@@ -111,11 +123,13 @@ func (t *term) run(ctx context.Context, w *Worker) (next *term, err error) {
 	case view := <-w.newer:
 		next, err = w.openTerm(ctx, view)
 	}
-	w.front.serve(nil)
 	stopSelling()
 	drainCtx, cancel := context.WithTimeout(base, w.cfg.DrainTimeout)
 	defer cancel()
+	// Whoever comes meanwhile waits for the product's lock to be given back, and
+	// is sent on then: the next worker finds it free, and need not queue for it.
 	err = errors.Join(err, t.tenures.drain(drainCtx))
+	w.front.serve(nil)
 	stopLanes()
 	<-lanesDone
 	t.close()

@@ -51,6 +51,34 @@ func (c *testCluster) change(t *testing.T, next func(cluster.Topology) (cluster.
 	}
 }
 
+// The topology may change while a worker opens its shards. That is no reason to
+// end, and least of all to say that etcd has lost data.
+func TestTopologyThatChangesWhileAWorkerStarts(t *testing.T) {
+	c := newCluster(t)
+	a := c.start(t, "a")
+	before, err := c.directory.View(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range c.open {
+		if err := s.PutTopology(t.Context(), before.Topology.Number+1, "{}"); err != nil {
+			t.Fatal(err)
+		}
+		defer c.exec(t, s.Name(), "DELETE FROM topologies WHERE number = $1", before.Topology.Number+1)
+	}
+	if _, err := a.openTerm(t.Context(), before); err == nil || !strings.Contains(err.Error(), "etcd has lost data") {
+		t.Errorf("etcd older than the shards: %v", err)
+	}
+	if err := c.directory.Restore(t.Context(), before.ID, before.Topology.Renumbered()); err != nil {
+		t.Fatal(err)
+	}
+	stale, err := a.openTerm(t.Context(), before)
+	if err != nil {
+		t.Fatalf("only the worker's view is old: %v", err)
+	}
+	stale.close()
+}
+
 // buyUntilTold repeats a purchase on one worker after the other, as a
 // coordinator does, and reports whether it was admitted.
 func buyUntilTold(ctx context.Context, t *testing.T, nodes []*node, product, region, request string) bool {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/hashicorp/go-hclog"
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
@@ -30,6 +31,7 @@ type Config struct {
 	Directory cluster.Directory
 	DSNs      map[string]string // by shard; every shard of the topology
 	Logger    hclog.Logger
+	Metrics   prometheus.Registerer // one of its own when nil
 
 	LockTTL       time.Duration // 15 s
 	MinimumTenure time.Duration // 200 ms; others wait this long for a product at least
@@ -55,6 +57,9 @@ func (c *Config) validate() error {
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
 	}
+	if c.Metrics == nil {
+		c.Metrics = prometheus.NewRegistry()
+	}
 	return nil
 }
 
@@ -70,6 +75,8 @@ type Worker struct {
 	log   hclog.Logger
 	front *front
 	term  *term // owned by New, then by Run
+
+	metrics *metrics
 
 	newer chan cluster.View // topologies above the term's
 }
@@ -87,6 +94,7 @@ func New(ctx context.Context, cfg Config) (*Worker, error) {
 	}
 	w := &Worker{
 		cfg: cfg, log: cfg.Logger.Named("worker"), front: &front{}, newer: make(chan cluster.View, 1),
+		metrics: newMetrics(cfg.Metrics),
 		self: cluster.Worker{
 			Name: cfg.Name, Instance: uuid.NewString(), Address: cfg.Advertise,
 			Shards: slices.Sorted(maps.Keys(cfg.DSNs)),
@@ -107,8 +115,8 @@ func New(ctx context.Context, cfg Config) (*Worker, error) {
 	return w, err
 }
 
-// Run serves on the listener until ctx ends, then drains: it takes itself off
-// the list of workers, lets what is in flight settle, gives its locks back, and
+// Run serves on the listener until ctx ends, then drains: it lets what is in flight
+// settle, gives its locks back, takes itself off the list of workers, and
 // returns. When the topology changes it does the same, and goes on under the new
 // one. The listener is closed and no goroutine is left.
 func (w *Worker) Run(ctx context.Context, listener net.Listener) error {
@@ -122,17 +130,20 @@ func (w *Worker) Run(ctx context.Context, listener net.Listener) error {
 
 	serving, stopServing := context.WithCancel(ctx)
 	defer stopServing()
+	registered, unregister := context.WithCancel(base)
+	defer unregister()
 	var front errgroup.Group
 	front.Go(func() error {
 		defer stopServing()
 		return server.Serve(listener)
 	})
 	front.Go(func() error {
-		return ended(serving, w.cfg.Directory.Register(serving, w.self, registrationTTL, func(err error) {
+		return ended(registered, w.cfg.Directory.Register(registered, w.self, registrationTTL, func(err error) {
 			w.log.Warn("not on the list of workers", "error", err)
 		}))
 	})
 	sellErr := w.sell(serving)
+	unregister() // not before: what comes until then is sent on when the next worker can have it
 	stopServing()
 	healthServer.Shutdown()
 	force := time.AfterFunc(time.Second, server.Stop) // answers are out by now, or never will be

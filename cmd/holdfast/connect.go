@@ -32,9 +32,9 @@ func etcdFlags(flags *pflag.FlagSet) func() (cluster.Directory, error) {
 	return func() (cluster.Directory, error) {
 		client, err := clientv3.New(clientv3.Config{
 			Endpoints: *endpoints, Logger: zap.NewNop(), DialTimeout: 5 * time.Second,
-			// A connection that died without a word is noticed well within a
-			// lock's TTL, and renewals go to another member.
-			DialKeepAliveTime: 2 * time.Second, DialKeepAliveTimeout: 2 * time.Second,
+			// A connection that died without a word is noticed within the default
+			// TTL of a lock, and renewals go to another member. gRPC takes no less.
+			DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 2 * time.Second,
 		})
 		if err != nil {
 			return cluster.Directory{}, usageError("--etcd: %w", err)

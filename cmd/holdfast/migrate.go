@@ -101,7 +101,10 @@ func found(ctx context.Context, cmd *cobra.Command, d cluster.Directory, shards 
 		return fmt.Errorf("topology %d has the shards %v, not %v; to add one, run holdfast topology add",
 			view.Topology.Number, view.Topology.Shards, names)
 	}
-	if err := recordTopology(ctx, shards, view.ID, view.Topology); err != nil {
+	if err := claim(ctx, shards, view.ID); err != nil {
+		return err
+	}
+	if err := recordTopology(ctx, shards, view.Topology); err != nil {
 		return err
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "cluster %s, topology %d: %v\n", view.ID, view.Topology.Number, view.Topology.Shards)

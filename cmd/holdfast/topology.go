@@ -93,23 +93,33 @@ func (a *topologyAdmin) change(ctx context.Context, view cluster.View, next clus
 	if err != nil {
 		return err
 	}
+	// Before it is in etcd: workers refuse a shard that is not their cluster's.
+	if err := claim(ctx, shards, view.ID); err != nil {
+		return err
+	}
 	if err := a.directory.SetTopology(ctx, view.Topology, next); err != nil {
 		return err
 	}
-	return recordTopology(ctx, shards, view.ID, next)
+	return recordTopology(ctx, shards, next)
 }
 
-// recordTopology makes the shards those of the cluster, and tells them the
-// topology.
-func recordTopology(ctx context.Context, shards []*ledger.Shard, id uuid.UUID, t cluster.Topology) error {
+// claim makes the shards those of the cluster.
+func claim(ctx context.Context, shards []*ledger.Shard, id uuid.UUID) error {
+	for _, s := range shards {
+		if err := s.Claim(ctx, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// recordTopology tells the shards the topology.
+func recordTopology(ctx context.Context, shards []*ledger.Shard, t cluster.Topology) error {
 	document, err := json.Marshal(t)
 	if err != nil {
 		return err
 	}
 	for _, s := range shards {
-		if err := s.Claim(ctx, id); err != nil {
-			return err
-		}
 		if err := s.PutTopology(ctx, t.Number, string(document)); err != nil {
 			return err
 		}
@@ -241,7 +251,7 @@ Give --shard for every shard. It may be run at any time; nothing is lost by it.`
 		if err := a.directory.Restore(ctx, id, next); err != nil {
 			return etcdError(a.directory, err)
 		}
-		if err := recordTopology(ctx, shards, id, next); err != nil {
+		if err := recordTopology(ctx, shards, next); err != nil {
 			return err
 		}
 		return a.print(cmd, next)

@@ -26,6 +26,7 @@ func newWorker() *cobra.Command {
 	minimum := flags.Duration("minimum-tenure", 200*time.Millisecond, "how long a product is kept though another worker wants it")
 	idle := flags.Duration("idle-tenure", time.Minute, "how long a product is kept that nobody buys")
 	drain := flags.Duration("drain-timeout", 10*time.Second, "how long to finish what is in flight on SIGTERM")
+	metricsAddress := flags.String("metrics-listen", "", "address to serve Prometheus metrics on, at /metrics (default none)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		d, err := directory()
 		if err != nil {
@@ -40,9 +41,15 @@ func newWorker() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		registry, stopMetrics, err := serveMetrics(cmd.Context(), *metricsAddress)
+		if err != nil {
+			return err
+		}
+		defer stopMetrics()
 		w, err := worker.New(cmd.Context(), worker.Config{
 			Name: *name, Advertise: cmp.Or(*advertise, listener.Addr().String()),
 			Directory: d, DSNs: dsns, Logger: logger(),
+			Metrics: registry,
 			LockTTL: *lockTTL, MinimumTenure: *minimum, IdleTenure: *idle, DrainTimeout: *drain,
 		})
 		if err != nil {

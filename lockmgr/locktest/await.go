@@ -100,7 +100,7 @@ func evict(t *testing.T, locks Locks, name string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := locks.Evict(t.Context(), holder); err != nil {
+	if _, err := locks.Evict(t.Context(), holder); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -183,8 +183,8 @@ func evictNeverHitsANewerLock(t *testing.T, join Join) {
 	}
 	release(t, old)
 	newer := acquire(t, a, "x")
-	if err := a.Evict(t.Context(), stale); err != nil {
-		t.Errorf("evict who has left: %v", err)
+	if evicted, err := a.Evict(t.Context(), stale); evicted || err != nil {
+		t.Errorf("evict who has left: %t, %v", evicted, err)
 	}
 	wantHolder(t, a, "x", "a", newer.Token())
 }
@@ -198,12 +198,12 @@ func evictHitsOnlyWhatWasSeen(t *testing.T, join Join) {
 	}
 	before := seen
 	before.Token--
-	if err := b.Evict(t.Context(), before); err != nil {
-		t.Errorf("evict who has confirmed since: %v", err)
+	if evicted, err := b.Evict(t.Context(), before); evicted || err != nil {
+		t.Errorf("evict who has confirmed since: %t, %v", evicted, err)
 	}
 	wantHolder(t, b, "x", "a", lock.Token())
-	if err := b.Evict(t.Context(), seen); err != nil {
-		t.Error(err)
+	if evicted, err := b.Evict(t.Context(), seen); !evicted || err != nil {
+		t.Errorf("evict the holder: %t, %v", evicted, err)
 	}
 	acquire(t, b, "x")
 }

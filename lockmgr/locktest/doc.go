@@ -19,7 +19,7 @@ type Locks interface {
 	TryAcquire(ctx context.Context, name string) (*lockmgr.Lock, error)
 	Holder(ctx context.Context, name string) (lockmgr.Holder, error)
 	Holders(ctx context.Context) ([]lockmgr.Holder, error)
-	Evict(ctx context.Context, h lockmgr.Holder) error
+	Evict(ctx context.Context, h lockmgr.Holder) (evicted bool, err error)
 	Drain(ctx context.Context) error
 }
 

@@ -120,18 +120,19 @@ func (m *Manager) Holders(context.Context) ([]lockmgr.Holder, error) {
 }
 
 // Evict is lockmgr.Manager.Evict.
-func (m *Manager) Evict(_ context.Context, h lockmgr.Holder) error {
+func (m *Manager) Evict(_ context.Context, h lockmgr.Holder) (evicted bool, err error) {
 	m.space.mu.Lock()
 	defer m.space.mu.Unlock()
 	if m.space.down != nil {
-		return fmt.Errorf("evict %s from lock %q: %w", h.Owner, h.Name, m.space.down)
+		return false, fmt.Errorf("evict %s from lock %q: %w", h.Owner, h.Name, m.space.down)
 	}
 	owner := m.space.owner(h.Name)
-	if owner != nil && owner.lease == h.Lease && owner.token == h.Token {
+	if owner != nil && owner.key() == h.Key && owner.token == h.Token {
 		m.space.remove(owner)
 		owner.end(lockmgr.ErrLost)
+		return true, nil
 	}
-	return nil
+	return false, nil
 }
 
 // Drain is lockmgr.Manager.Drain.

@@ -2,6 +2,7 @@ package locktest
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"sync"
@@ -189,5 +190,8 @@ func (c *claim) contend() {
 }
 
 func (c *claim) holder() lockmgr.Holder {
-	return lockmgr.Holder{Name: c.name, Owner: c.manager.owner, Token: c.token, Lease: c.lease}
+	return lockmgr.Holder{Name: c.name, Owner: c.manager.owner, Token: c.token, Key: c.key()}
 }
+
+// key tells acquisitions apart.
+func (c *claim) key() string { return fmt.Sprintf("%s/%d", c.name, c.lease) }

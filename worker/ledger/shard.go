@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -63,6 +64,9 @@ type Config struct {
 type Shard struct {
 	name string
 	pool *pgxpool.Pool
+
+	pinging sync.Mutex
+	pinger  *pgx.Conn // nil when there is none
 }
 
 // Open prepares a pool of connections. It does not connect: a shard that is
@@ -106,7 +110,38 @@ func milliseconds(d time.Duration) string { return fmt.Sprint(d.Milliseconds()) 
 func (s *Shard) Name() string { return s.name }
 
 // Close ends all connections.
-func (s *Shard) Close() { s.pool.Close() }
+func (s *Shard) Close() {
+	s.pool.Close()
+	s.pinging.Lock()
+	defer s.pinging.Unlock()
+	s.hangUp()
+}
+
+// Ping asks the database for a sign of life. It does so on a connection of its
+// own: a wait for one of the pool would say nothing of the database.
+func (s *Shard) Ping(ctx context.Context) (err error) {
+	s.pinging.Lock()
+	defer s.pinging.Unlock()
+	if s.pinger != nil && s.pinger.Ping(ctx) == nil {
+		return nil
+	}
+	s.hangUp() // which says nothing yet: connections are cut for many reasons
+	if s.pinger, err = pgx.ConnectConfig(ctx, s.pool.Config().ConnConfig); err == nil {
+		err = s.pinger.Ping(ctx)
+	}
+	return s.readError("ping", err)
+}
+
+// hangUp closes the connection of Ping. The caller holds pinging.
+func (s *Shard) hangUp() {
+	if s.pinger == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
+	defer cancel()
+	_ = s.pinger.Close(ctx)
+	s.pinger = nil
+}
 
 // readError names the shard and the action, and turns "no row" into ErrNotFound.
 func (s *Shard) readError(action string, err error) error {
