@@ -37,10 +37,11 @@ func newChaos() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "chaos",
 		Short: "Sell while workers, etcd, databases and connections fail, and judge every answer",
-		Long: `chaos starts three etcd servers, two Postgres servers, a coordinator and three
-workers on this machine, with a proxy on every connection of a worker. Buyers buy
-while a schedule drawn from --seed kills, pauses and cuts off what it meets. Then
-all rows are held against what the buyers were told.
+		Long: `chaos starts three etcd servers, three Postgres servers (one is no shard before it
+is added), two coordinators and three workers on this machine, with a proxy on
+every connection of a worker. Buyers buy while a schedule drawn from --seed kills,
+pauses, stalls and cuts off what it meets. Then all rows are held against what the
+buyers were told.
 
 First a control without fencing must be caught overselling. The last line is one
 JSON object; with --json everything else goes to standard error. Exits 1 if any

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"os"
+	"os/signal"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -27,6 +29,9 @@ func newEtcdMember() *cobra.Command {
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		ctx, cancel := context.WithTimeout(cmd.Context(), time.Minute)
 		defer cancel()
+		signals := make(chan os.Signal, 2) // from the start: without this they would kill
+		signal.Notify(signals, local.StallDisk, local.ResumeDisk)
+		defer signal.Stop(signals)
 		etcd, err := local.StartEtcd(ctx, local.EtcdConfig{
 			Dir: *dir, ClientPort: *clientPort,
 			Member: &local.EtcdMember{Name: *name, PeerPort: *peerPort, Cluster: *members},
@@ -35,8 +40,28 @@ func newEtcdMember() *cobra.Command {
 			return err
 		}
 		defer etcd.Stop()
-		<-cmd.Context().Done()
+		stallOnSignal(cmd.Context(), etcd, signals)
 		return nil
 	}
 	return cmd
+}
+
+// stallOnSignal lets the disk of a member stall and go on, until ctx ends.
+func stallOnSignal(ctx context.Context, etcd *local.Etcd, signals <-chan os.Signal) {
+	stalled := false
+	for ctx.Err() == nil {
+		stall := false
+		select {
+		case <-ctx.Done():
+		case s := <-signals:
+			stall = s == local.StallDisk
+		}
+		switch {
+		case stall && !stalled:
+			etcd.StallDisk()
+		case !stall && stalled:
+			etcd.ResumeDisk() // also at the end: a stalled server cannot stop
+		}
+		stalled = stall
+	}
 }

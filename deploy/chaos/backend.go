@@ -22,8 +22,7 @@ SELECT pid, state FROM pg_stat_activity
 func pauseBackend(ctx context.Context, w *World, pick uint64) (string, func() error, error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	shards := w.stack.Shards()
-	shard := shards[pick%uint64(len(shards))]
+	shard := w.shard(pick)
 	conn, err := pgx.Connect(ctx, w.stack.DSNs()[shard])
 	if err != nil {
 		return shard, nil, err
@@ -31,17 +30,15 @@ func pauseBackend(ctx context.Context, w *World, pick uint64) (string, func() er
 	defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }()
 	var pid int
 	var state string
-	for range 200 { // until one is caught at work
+	for try := 0; pid == 0 || state == "idle" && try < 200; try++ { // until one is caught at work
 		err := conn.QueryRow(ctx, busyBackend).Scan(&pid, &state)
-		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		if errors.Is(err, pgx.ErrNoRows) { // nobody is back since the last fault
+			sleep(ctx, 20*time.Millisecond)
+			continue
+		}
+		if err != nil {
 			return shard, nil, err
 		}
-		if pid != 0 && state != "idle" {
-			break
-		}
-	}
-	if pid == 0 {
-		return shard, nil, errors.New("no backend of a worker")
 	}
 	heal := func() error {
 		if err := syscall.Kill(pid, syscall.SIGCONT); !errors.Is(err, syscall.ESRCH) {

@@ -60,6 +60,13 @@ func TestCheckerJudgesHistories(t *testing.T) {
 			[]Op{op("a", 9, Admitted, 0, 1), op("b", 1, Unanswered, 1, 2), op("c", 1, Admitted, 3, 4)},
 			[]Row{row("a", 9), row("c", 1)}, good,
 		},
+		"unanswered and not stored": {
+			[]Op{op("a", 10, Unanswered, 0, 1), op("b", 10, Admitted, 2, 3)}, []Row{row("b", 10)}, good,
+		},
+		"unanswered, and stored after all others were answered": {
+			[]Op{op("a", 4, Unanswered, 0, 1), op("b", 6, Admitted, 0, 1), op("c", 5, Refused, 2, 3)},
+			[]Row{row("a", 4), row("b", 6)}, good,
+		},
 		"repeated and told the same": {
 			[]Op{toldAgain(op("a", 1, Admitted, 0, 1), "eu-a")}, []Row{row("a", 1)}, good,
 		},
@@ -88,6 +95,10 @@ func TestCheckerJudgesHistories(t *testing.T) {
 			[]Op{toldAgain(op("a", 1, Admitted, 0, 1), "eu-b")}, []Row{row("a", 1)},
 			counts{doubled: 1, linearizable: true},
 		},
+		"told of a refusal after an admission": {
+			[]Op{toldAgain(op("a", 1, Admitted, 0, 1), "a refusal")}, []Row{row("a", 1)},
+			counts{doubled: 1, linearizable: true},
+		},
 		"a row that nobody asked for": {
 			nil, []Row{row("a", 1)}, counts{doubled: 1, linearizable: true},
 		},
@@ -100,6 +111,16 @@ func TestCheckerJudgesHistories(t *testing.T) {
 		"refused before the last units were asked for": {
 			[]Op{op("a", 1, Refused, 0, 1), op("b", 10, Admitted, 2, 3)},
 			[]Row{row("b", 10)}, counts{falseRefusals: 1},
+		},
+		"refused for one that was never answered and never happened": {
+			[]Op{op("a", 10, Unanswered, 0, 1), op("b", 1, Refused, 2, 3)}, nil, counts{falseRefusals: 1},
+		},
+		"refused before one was called that was never answered and happened": {
+			[]Op{op("a", 1, Refused, 0, 1), op("b", 10, Unanswered, 2, 3)},
+			[]Row{row("b", 10)}, counts{falseRefusals: 1},
+		},
+		"refused but stored, though there were units": {
+			[]Op{op("a", 1, Refused, 0, 1)}, []Row{row("a", 1)}, counts{falseRefusals: 2},
 		},
 		"refused but stored": {
 			[]Op{op("a", 10, Admitted, 0, 1), op("b", 1, Refused, 2, 3)},

@@ -1,7 +1,6 @@
 package chaos
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/holdfast-io/holdfast/deploy/local"
+	"github.com/holdfast-io/holdfast/worker/ledger"
 )
 
 // forgetFences makes a shard accept every tenure that it has ever seen: each
@@ -28,20 +28,17 @@ END $$;
 CREATE TRIGGER fences_forget_nobody AFTER UPDATE ON fences
     FOR EACH ROW WHEN (OLD.tenure_id <> NEW.tenure_id) EXECUTE FUNCTION keep_old_fence()`
 
-// controlPause is long enough for coordinators to forget the paused worker, so
-// that others sell all there is meanwhile.
-const controlPause = 9 * time.Second
-
-// controlStocks are those of the products whose holders are paused, one after
-// the other until one is oversold. It must sell out during the pause and not
-// before; how much that is depends on the machine.
-func controlStocks() []int64 { return []int64{40, 120, 400} }
+const (
+	controlStock    = 20               // of a product whose holder is paused; sold out in moments
+	controlPatience = 25 * time.Second // with a product, before another one is tried
+	controlLimit    = 3 * time.Minute  // of a machine that is busy with other things
+	controlBuyers   = 8                // of one line of products
+)
 
 // Control sells with the same buyers and checker as Run, in a world of its own
 // whose shards refuse no tenure, and pauses holders. It must be caught: a verdict
 // without violations means that the checker, or the fault, is good for nothing.
 func Control(ctx context.Context, cfg Config) (*Verdict, error) {
-	cfg.Stack.Shards, cfg.Stack.Workers, cfg.Stack.EtcdMembers = []string{"eu", "us"}, 3, 0
 	// Without this a holder that was paused would mostly see in etcd that others
 	// wait, and let go: a courtesy, which is not what the control is about.
 	cfg.Stack.WorkerArgs = []string{"--idle-tenure", "1m", "--minimum-tenure", "1m"}
@@ -51,21 +48,21 @@ func Control(ctx context.Context, cfg Config) (*Verdict, error) {
 		return nil, err
 	}
 	defer w.stop()
-	for _, dsn := range w.stack.DSNs() {
+	for _, dsn := range w.stack.DSNs() { // there are no spare shards
 		if err := execute(ctx, dsn, forgetFences); err != nil {
 			return nil, fmt.Errorf("switch fencing off: %w", err)
 		}
 	}
-	t, err := newTraffic(w.stack.GRPCAddress, "control", w.stack.Shards(), cfg.Seed)
+	t, err := newTraffic(w, "control", cfg.Seed)
 	if err != nil {
 		return nil, err
 	}
 	defer t.close()
-	if err := t.open(ctx, controlStocks()[0]); err != nil {
+	if err := t.open(ctx, 1, controlStock); err != nil {
 		return nil, err
 	}
 	timeline.restart()
-	if err := cfg.pauseHolders(ctx, w, t); err != nil {
+	if err := w.pauseHolders(ctx, t); err != nil {
 		return nil, err
 	}
 	rows, _, err := w.rows(ctx)
@@ -86,75 +83,73 @@ func execute(ctx context.Context, dsn, sql string) error {
 }
 
 // pauseHolders pauses holders while buyers buy, until something is oversold.
-func (cfg *Config) pauseHolders(ctx context.Context, w *World, t *traffic) error {
+func (w *World) pauseHolders(ctx context.Context, t *traffic) error {
+	shards, err := w.openShards(ctx)
+	if err != nil {
+		return err
+	}
+	defer closeShards(shards)
 	trade, stopTrade := context.WithCancel(ctx)
 	var buyers sync.WaitGroup
 	defer buyers.Wait()
 	defer stopTrade()
-	for i := range cmp.Or(cfg.Buyers, defaultBuyers) {
-		buyers.Go(func() { t.buyer(ctx, trade, i) })
+	for i := range controlBuyers {
+		buyers.Go(func() { t.buyer(trade, trade, i*lines) }) // at the end nobody waits for an answer
 	}
-	for i, stock := range controlStocks() {
-		if i > 0 {
-			if err := t.drop(ctx, stock); err != nil {
-				return err
-			}
-		}
-		if err := w.pauseHolderOf(ctx, t.drops[i]); err != nil {
-			return err
-		}
-		if oversold, err := w.oversold(ctx, t.history); err != nil || oversold {
+	for limit := time.Now().Add(controlLimit); time.Now().Before(limit); {
+		if oversold, err := w.sellAroundHolder(ctx, t, shards); err != nil || oversold {
 			return err
 		}
 	}
 	return ctx.Err()
 }
 
-// pauseHolderOf returns when the holder has gone on for a while.
-func (w *World) pauseHolderOf(ctx context.Context, product string) error {
-	sleep(ctx, 200*time.Millisecond)
+// sellAroundHolder pauses the holder of a new product before any of it is sold,
+// has others sell all of it, lets the holder go on with its tenure, which knows
+// nothing of that, and returns whether it sold any more.
+func (w *World) sellAroundHolder(ctx context.Context, t *traffic, shards []*ledger.Shard) (bool, error) {
+	product := t.nextDrop(0)
+	if err := t.create(ctx, product, controlStock); err != nil {
+		return false, err
+	}
 	p, name, err := w.holderOf(ctx, product)
 	if err != nil {
-		return err
+		return false, err
 	}
 	if err := p.Signal(syscall.SIGSTOP); err != nil {
-		return err
+		return false, err
 	}
 	w.say("control: %s, which holds %s, is paused", name, product)
-	sleep(ctx, controlPause)
-	if err := p.Signal(syscall.SIGCONT); err != nil {
-		return err
+	t.publish(0, product)
+	soldOut, err := await(ctx, shards, func(sold map[string]int64) bool {
+		return sold[product] > controlStock-maxAmount // a buyer may want more than is left
+	})
+	if err := errors.Join(err, p.Signal(syscall.SIGCONT)); err != nil {
+		return false, err
 	}
-	w.say("control: %s goes on", name)
-	sleep(ctx, 3*time.Second)
-	return ctx.Err()
+	w.say("control: %s goes on, sold out: %v", name, soldOut)
+	return await(ctx, shards, t.history.oversold)
 }
 
-// oversold reports, while sales go on, whether the rows of any product exceed its
-// storage. The audit
-// could not tell: it meets each purchase once for every fence row there is here.
-func (w *World) oversold(ctx context.Context, h *History) (bool, error) {
-	shards, err := w.openShards()
-	if err != nil {
-		return false, err
-	}
-	defer closeShards(shards)
-	rows, err := readRows(ctx, shards)
-	if err != nil {
-		return false, err
-	}
-	sold := map[string]int64{}
-	for _, r := range rows {
-		sold[r.Product] += r.Amount
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for product, stock := range h.stock {
-		if sold[product] > stock {
+// await waits until the units sold of each product, from the rows, are as wanted,
+// and returns whether they came to be. The audit could not tell: it meets each
+// purchase once for every fence row that there is here.
+func await(ctx context.Context, shards []*ledger.Shard, wanted func(sold map[string]int64) bool) (bool, error) {
+	for limit := time.Now().Add(controlPatience); time.Now().Before(limit) && ctx.Err() == nil; {
+		rows, err := readRows(ctx, shards)
+		if err != nil {
+			return false, err
+		}
+		sold := map[string]int64{}
+		for _, r := range rows {
+			sold[r.Product] += r.Amount
+		}
+		if wanted(sold) {
 			return true, nil
 		}
+		sleep(ctx, 100*time.Millisecond)
 	}
-	return false, nil
+	return false, ctx.Err()
 }
 
 // holderOf is the worker that holds a product.

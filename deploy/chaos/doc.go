@@ -12,7 +12,7 @@
 //     hold at the end, never on what holdfast says of itself;
 //   - one seed draws one schedule. The machine's timing is not part of the seed:
 //     a run repeats its faults, not its interleavings;
-//   - a control without fencing runs the same buyers and the same checker, which
+//   - a control without fencing has buyers and a checker like a run, which
 //     must find it overselling: a checker that finds nothing anywhere is broken.
 //
 // It knows nothing of how a worker keeps its promises, and changes no code of it:

@@ -1,7 +1,11 @@
 package chaos
 
 import (
+	"cmp"
 	"fmt"
+	"os"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -38,7 +42,7 @@ type Op struct {
 	Answer       Answer
 	PurchaseID   string // when Admitted
 	Again        string // the purchase id that a repetition after the answer was told, if there was one
-	Failure      string // when Unanswered: the last error
+	Failure      string // the last that was no answer, if any was
 	Attempts     int
 }
 
@@ -79,4 +83,29 @@ func (h *History) addOp(o Op) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.ops = append(h.ops, o)
+}
+
+// oversold reports whether more was sold of any product than there is.
+func (h *History) oversold(sold map[string]int64) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for product, stock := range h.stock {
+		if sold[product] > stock {
+			return true
+		}
+	}
+	return false
+}
+
+// save writes all operations to a file, in the order of their calls: whoever
+// looks for the cause of a violation begins there.
+func (h *History) save(path string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	ops := slices.SortedFunc(slices.Values(h.ops), func(a, b Op) int { return cmp.Compare(a.Call, b.Call) })
+	var text strings.Builder
+	for _, o := range ops {
+		fmt.Fprintf(&text, "%v %s %s attempts=%d failure=%q\n", o, o.PurchaseID, o.Again, o.Attempts, o.Failure)
+	}
+	return os.WriteFile(path, []byte(text.String()), 0o600)
 }

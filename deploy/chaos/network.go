@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -72,40 +73,52 @@ func (n *network) hangUp(l link) {
 	}
 }
 
-// Toxics by name. What is lost is lost in one direction only, which is upstream
-// for requests and downstream for replies.
+// Toxics, as toxiproxy wants them described. What they do is done in one
+// direction only, which is upstream for requests and downstream for replies.
 const (
-	swallow = "timeout"    // bytes vanish and connections stay open; healing closes them
-	reset   = "reset_peer" // the next bytes vanish and their connection is cut
+	swallow = `"type": "timeout", "attributes": {"timeout": 0}`       // bytes vanish and connections stay open; healing closes them
+	reset   = `"type": "reset_peer", "attributes": {"timeout": 0}`    // the next bytes vanish and their connection is cut
+	hold    = `"type": "latency", "attributes": {"latency": 3600000}` // bytes wait, and arrive when it is healed
+
+	upstream   = "upstream"
+	downstream = "downstream"
 )
 
 // poison adds a toxic to links and returns how to take it off.
-func (n *network) poison(toxic, direction string, links ...link) (heal func() error, err error) {
+func (n *network) poison(toxic string, directions []string, links ...link) (heal func() error, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.toxics++
-	name := fmt.Sprintf("%s-%d", toxic, n.toxics)
-	var poisoned []*toxiproxy.Proxy
+	var healing []func() error
 	heal = func() error {
-		for _, p := range poisoned {
-			if err := p.Toxics.RemoveToxic(context.Background(), name); err != nil {
+		for _, h := range healing {
+			if err := h(); err != nil {
 				return err
 			}
 		}
 		return nil
 	}
-	config := fmt.Sprintf(`{"name": %q, "type": %q, "stream": %q, "attributes": {"timeout": 0}}`, name, toxic, direction)
 	for _, l := range links {
-		p := n.proxies[l]
-		if p == nil {
-			return heal, fmt.Errorf("no proxy %v", l)
+		for _, direction := range directions {
+			h, err := n.addToxic(toxic, direction, l)
+			if err != nil {
+				return heal, fmt.Errorf("proxy %v: %w", l, err)
+			}
+			healing = append(healing, h)
 		}
-		if _, err := p.Toxics.AddToxicJson(strings.NewReader(config)); err != nil {
-			return heal, fmt.Errorf("proxy %v: %w", l, err)
-		}
-		poisoned = append(poisoned, p)
 	}
 	return heal, nil
+}
+
+func (n *network) addToxic(toxic, direction string, l link) (heal func() error, err error) {
+	p := n.proxies[l]
+	if p == nil {
+		return nil, errors.New("there is none")
+	}
+	n.toxics++
+	name := fmt.Sprint("toxic-", n.toxics)
+	config := fmt.Sprintf(`{"name": %q, "stream": %q, %s}`, name, direction, toxic)
+	_, err = p.Toxics.AddToxicJson(strings.NewReader(config))
+	return func() error { return p.Toxics.RemoveToxic(context.Background(), name) }, err
 }
 
 func (n *network) close() {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -12,7 +13,7 @@ import (
 	"github.com/holdfast-io/holdfast/deploy/local"
 )
 
-const defaultBuyers = 12
+const defaultBuyers = 24
 
 // recoveryBound is how long after the last fault is healed every product must be
 // sellable again.
@@ -24,7 +25,7 @@ type Config struct {
 	Seed     uint64
 	Duration time.Duration
 	Faults   []Fault // see Faults
-	Buyers   int     // 12 when zero
+	Buyers   int     // 24 when zero
 
 	// Say prints a line of the timeline; it is called by several goroutines.
 	Say func(format string, args ...any)
@@ -52,22 +53,24 @@ func (r *Report) Err() error {
 // Run sells through a new world while it breaks. The error says that the run
 // itself could not be done; what it found is in the report.
 func Run(ctx context.Context, cfg Config) (*Report, error) {
-	cfg.Stack.Shards, cfg.Stack.Workers, cfg.Stack.EtcdMembers = []string{"eu", "us"}, 3, 3
+	cfg.Stack.EtcdMembers, cfg.Stack.SpareShards = 3, []string{spareShard}
 	// A tenure outlives the pause of its worker, and is held on to for a while: so
 	// holders that were taken over try to sell.
 	cfg.Stack.WorkerArgs = []string{"--idle-tenure", "10s", "--minimum-tenure", "500ms"}
+	// Shorter than the lock's life, as it is by default.
+	cfg.Stack.CoordinatorArgs = []string{"--attempt-timeout", (lockTTL / 2).String()}
 	timeline := newTimeline(cfg.Say)
 	w, err := startWorld(ctx, cfg.Stack, timeline.say)
 	if err != nil {
 		return nil, err
 	}
 	defer w.stop()
-	t, err := newTraffic(w.stack.GRPCAddress, fmt.Sprintf("run-%d", cfg.Seed), w.stack.Shards(), cfg.Seed)
+	t, err := newTraffic(w, fmt.Sprintf("run-%d", cfg.Seed), cfg.Seed)
 	if err != nil {
 		return nil, err
 	}
 	defer t.close()
-	if err := t.open(ctx, 300); err != nil {
+	if err := t.open(ctx, lines, 60); err != nil {
 		return nil, err
 	}
 	r := &Report{Faults: map[string]int{}}
@@ -80,7 +83,9 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 		return nil, context.Cause(ctx)
 	}
 	timeline.say("stopping workers, reading all rows")
-	return r, r.judge(ctx, w, t)
+	err = r.judge(ctx, w, t)
+	timeline.say("judged")
+	return r, errors.Join(err, t.history.save(filepath.Join(cfg.Stack.Dir, "history.txt")))
 }
 
 // sell runs buyers and faults, waits for recovery, and returns when the last
@@ -90,11 +95,9 @@ func (cfg *Config) sell(ctx context.Context, w *World, t *traffic, r *Report) {
 	supervised, stopSupervisor := context.WithCancel(ctx)
 	var buyers, supervisor sync.WaitGroup
 	supervisor.Go(func() { w.supervise(supervised) })
-	buyers.Go(func() {
-		if err := t.dropRegularly(ctx, trade); err != nil {
-			w.say("no more new products: %v", err)
-		}
-	})
+	for line := range lines {
+		buyers.Go(func() { t.dropRegularly(ctx, trade, line) })
+	}
 	for i := range cmp.Or(cfg.Buyers, defaultBuyers) {
 		buyers.Go(func() { t.buyer(ctx, trade, i) })
 	}
@@ -116,15 +119,13 @@ func (r *Report) awaitRecovery(ctx context.Context, w *World, t *traffic) {
 	ctx, cancel := context.WithTimeout(ctx, recoveryBound)
 	defer cancel()
 	began := time.Now()
-	t.mu.Lock()
-	products := append([]string{t.evergreen(0), t.evergreen(1)}, t.drops...)
-	t.mu.Unlock()
+	products, regions := t.all(), t.regions()
 	var probes sync.WaitGroup
 	var mu sync.Mutex
 	for i, product := range products {
 		probes.Go(func() {
-			o := t.buy(ctx, &holdfastv1.CreatePurchaseRequest{
-				ProductId: product, Amount: 1, CustomerId: "probe", Region: t.regions[i%len(t.regions)],
+			o := t.buy(ctx, i, &holdfastv1.CreatePurchaseRequest{
+				ProductId: product, Amount: 1, CustomerId: "probe", Region: regions[i%len(regions)],
 				RequestId: fmt.Sprintf("%s-probe-%d", t.name, i),
 			}, false)
 			if o.Answer == Unanswered {

@@ -16,8 +16,14 @@ type Event struct {
 
 const (
 	firstFault = 2 * time.Second // buyers are at it by then
-	minGap     = 400 * time.Millisecond
-	maxGap     = 1500 * time.Millisecond
+
+	// round is in which a lane goes through all its faults: the pauses between
+	// them are drawn so that it comes to about this, in every lane. All kinds are
+	// met in a minute then, about as often as each other, and while one lane is
+	// at rest another one's faults are met alone.
+	round  = 25 * time.Second
+	minGap = 500 * time.Millisecond
+	maxGap = 3 * time.Second // for lanes with few faults
 )
 
 // Schedule draws what goes wrong when. Faults of one lane follow each other with
@@ -44,12 +50,12 @@ func Schedule(seed uint64, duration time.Duration, faults []Fault) []Event {
 
 func scheduleLane(rng *rand.Rand, duration time.Duration, faults []Fault) []Event {
 	var events []Event
-	at := firstFault
+	at, gap := firstFault, meanGap(faults)
 	for {
 		order := slices.Clone(faults)
 		rng.Shuffle(len(order), func(i, j int) { order[i], order[j] = order[j], order[i] })
 		for _, f := range order {
-			at += minGap + time.Duration(rng.Int64N(int64(maxGap-minGap)))
+			at += gap/2 + time.Duration(rng.Int64N(int64(gap)))
 			hold := f.Hold + time.Duration(rng.Int64N(int64(f.Hold/4)+1))
 			if at+hold > duration {
 				return events
@@ -58,4 +64,13 @@ func scheduleLane(rng *rand.Rand, duration time.Duration, faults []Fault) []Even
 			at += hold
 		}
 	}
+}
+
+// meanGap is the pause between two faults of a lane.
+func meanGap(faults []Fault) time.Duration {
+	rest := round
+	for _, f := range faults {
+		rest -= f.Hold + f.Hold/8
+	}
+	return min(max(rest/time.Duration(len(faults)), minGap), maxGap)
 }

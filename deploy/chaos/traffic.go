@@ -23,125 +23,173 @@ const (
 	maxPause       = 120 * time.Millisecond // between two purchases of a buyer
 
 	maxAmount = 5
+	lines     = 4       // of products, each with buyers of its own
 	evergreen = 1 << 20 // stock of a product that does not sell out
-	dropEvery = 5 * time.Second
+	dropEvery = 6 * time.Second
+
+	longWait = 3 * time.Second // is worth a line of the timeline, if it is the longest so far by a second
 )
 
-// traffic is the buyers of a run. Two products never sell out; a new small one
-// comes on sale every few seconds, so that the last units of something are
-// always being fought over, and refusals are always being given.
+// traffic is the buyers of a run. There are several lines of products, so that
+// not all buyers wait when one product cannot be sold, and so that no product has
+// more operations than the checker can order. In each line one product never
+// sells out; a new small one comes on sale every few seconds, so that the last
+// units of something are always being fought over, and refusals are always being
+// given.
 type traffic struct {
+	coordinators []coordinator
+	regions      func() []string // that there are now
+	history      *History
+	seed         uint64
+	name         string // of the run; begins all ids
+	say          func(format string, args ...any)
+
+	mu         sync.Mutex
+	drops      [lines][]string // the newest last
+	unexpected map[string]int
+	longest    time.Duration // that a buyer has waited
+}
+
+// coordinator is a connection to one.
+type coordinator struct {
 	conn      *grpc.ClientConn
 	products  holdfastv1.ProductServiceClient
 	purchases holdfastv1.PurchaseServiceClient
-	history   *History
-	regions   []string
-	seed      uint64
-	name      string // of the run; begins all ids
-
-	mu         sync.Mutex
-	drops      []string // the newest last
-	unexpected map[string]int
 }
 
-func newTraffic(address, name string, regions []string, seed uint64) (*traffic, error) {
-	conn, err := grpc.NewClient(address,
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: 20 * time.Millisecond, Multiplier: 1.5, MaxDelay: 200 * time.Millisecond},
-			MinConnectTimeout: time.Second,
-		}))
-	if err != nil {
-		return nil, err
+func newTraffic(w *World, name string, seed uint64) (*traffic, error) {
+	t := &traffic{
+		regions: w.shardNames, history: NewHistory(), seed: seed, name: name, say: w.say, unexpected: map[string]int{},
 	}
-	return &traffic{
-		conn: conn, products: holdfastv1.NewProductServiceClient(conn),
-		purchases: holdfastv1.NewPurchaseServiceClient(conn),
-		history:   NewHistory(), regions: regions, seed: seed, name: name, unexpected: map[string]int{},
-	}, nil
+	for _, address := range w.coordinators() {
+		conn, err := grpc.NewClient(address,
+			grpc.WithTransportCredentials(insecure.NewCredentials()),
+			grpc.WithConnectParams(grpc.ConnectParams{
+				Backoff:           backoff.Config{BaseDelay: 20 * time.Millisecond, Multiplier: 1.5, MaxDelay: 200 * time.Millisecond},
+				MinConnectTimeout: time.Second,
+			}))
+		if err != nil {
+			t.close()
+			return nil, err
+		}
+		t.coordinators = append(t.coordinators, coordinator{
+			conn, holdfastv1.NewProductServiceClient(conn), holdfastv1.NewPurchaseServiceClient(conn),
+		})
+	}
+	return t, nil
 }
 
-func (t *traffic) close() { _ = t.conn.Close() }
+func (t *traffic) close() {
+	for _, c := range t.coordinators {
+		_ = c.conn.Close()
+	}
+}
 
 // create puts a product on sale. It is part of the history only when it exists.
 func (t *traffic) create(ctx context.Context, id string, stock int64) error {
 	t.history.addProduct(id, stock) // before anybody can buy it
-	_, _, err := t.insist(ctx, func(ctx context.Context) error {
-		_, err := t.products.CreateProduct(ctx, &holdfastv1.CreateProductRequest{ProductId: id, AmountInStorage: stock})
+	created := t.insist(ctx, 0, func(ctx context.Context, c coordinator) error {
+		_, err := c.products.CreateProduct(ctx, &holdfastv1.CreateProductRequest{ProductId: id, AmountInStorage: stock})
 		return err
 	})
-	if err != nil {
-		return fmt.Errorf("create product %s: %w", id, err)
+	if !created.answered {
+		return fmt.Errorf("create product %s: %s", id, created.failure)
 	}
 	return nil
 }
 
-func (t *traffic) evergreen(i int) string { return fmt.Sprintf("%s-evergreen-%d", t.name, i) }
+func (t *traffic) evergreen(line int) string { return fmt.Sprintf("%s-evergreen-%d", t.name, line) }
 
-// open creates the first products.
-func (t *traffic) open(ctx context.Context, stock int64) error {
-	for i := range 2 {
-		if err := t.create(ctx, t.evergreen(i), evergreen); err != nil {
+// open creates the first products of some lines.
+func (t *traffic) open(ctx context.Context, count int, stock int64) error {
+	for line := range count {
+		if err := t.create(ctx, t.evergreen(line), evergreen); err != nil {
+			return err
+		}
+		if err := t.drop(ctx, line, stock); err != nil {
 			return err
 		}
 	}
-	return t.drop(ctx, stock)
-}
-
-// drop brings a new product with few units.
-func (t *traffic) drop(ctx context.Context, stock int64) error {
-	t.mu.Lock()
-	id := fmt.Sprintf("%s-drop-%d", t.name, len(t.drops))
-	t.mu.Unlock()
-	if err := t.create(ctx, id, stock); err != nil {
-		return err
-	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.drops = append(t.drops, id)
 	return nil
 }
 
+// drop brings a new product with few units.
+func (t *traffic) drop(ctx context.Context, line int, stock int64) error {
+	id := t.nextDrop(line)
+	if err := t.create(ctx, id, stock); err != nil {
+		return err
+	}
+	t.publish(line, id)
+	return nil
+}
+
+func (t *traffic) nextDrop(line int) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return fmt.Sprintf("%s-drop-%d-%d", t.name, line, len(t.drops[line]))
+}
+
+// publish lets the buyers of a line know of a product.
+func (t *traffic) publish(line int, id string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.drops[line] = append(t.drops[line], id)
+}
+
 // dropRegularly brings new products until trade ends.
-func (t *traffic) dropRegularly(ctx, trade context.Context) error {
-	rng := rand.New(rand.NewPCG(t.seed, 1<<32))
+func (t *traffic) dropRegularly(ctx, trade context.Context, line int) {
+	rng := rand.New(rand.NewPCG(t.seed, uint64(line)<<32))
 	tick := time.NewTicker(dropEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case <-trade.Done():
-			return nil
+			return
 		case <-tick.C:
-			if err := t.drop(ctx, 150+rng.Int64N(350)); err != nil {
-				return err
+			if err := t.drop(ctx, line, 40+rng.Int64N(200)); err != nil {
+				t.say("no more new products: %v", err)
+				return
 			}
 		}
 	}
 }
 
-// choose returns a product: mostly the newest drop, sometimes the one before,
-// which is sold out or nearly, sometimes one of those that never are.
-func (t *traffic) choose(rng *rand.Rand) string {
+// all are the products that were ever on sale.
+func (t *traffic) all() (products []string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	newest := len(t.drops) - 1
+	for line, drops := range t.drops {
+		products = append(append(products, t.evergreen(line)), drops...)
+	}
+	return products
+}
+
+// choose returns a product of a line: mostly the newest drop, sometimes the one
+// before, which is sold out or nearly, sometimes the one that never is.
+func (t *traffic) choose(rng *rand.Rand, line int) string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	drops := t.drops[line]
+	newest := len(drops) - 1
 	switch n := rng.IntN(10); {
 	case n < 5:
-		return t.drops[newest]
+		return drops[newest]
 	case n < 7:
-		return t.drops[max(newest-1, 0)]
+		return drops[max(newest-1, 0)]
 	default:
-		return t.evergreen(n % 2)
+		return t.evergreen(line)
 	}
 }
 
 // buyer buys until trade ends; what he has begun he finishes, while ctx lasts.
+// Each calls the coordinator of his number first.
 func (t *traffic) buyer(ctx, trade context.Context, number int) {
 	rng := rand.New(rand.NewPCG(t.seed, uint64(number)<<33))
 	for i := 0; trade.Err() == nil; i++ {
-		t.buy(ctx, &holdfastv1.CreatePurchaseRequest{
-			ProductId: t.choose(rng), Amount: 1 + rng.Int64N(maxAmount),
-			CustomerId: fmt.Sprintf("customer-%d", number), Region: t.regions[rng.IntN(len(t.regions))],
+		regions := t.regions()
+		t.buy(ctx, number, &holdfastv1.CreatePurchaseRequest{
+			ProductId: t.choose(rng, number%lines), Amount: 1 + rng.Int64N(maxAmount),
+			CustomerId: fmt.Sprintf("customer-%d", number), Region: regions[rng.IntN(len(regions))],
 			RequestId: fmt.Sprintf("%s-%d-%d", t.name, number, i),
 		}, rng.IntN(10) == 0)
 		select {
@@ -153,30 +201,29 @@ func (t *traffic) buyer(ctx, trade context.Context, number int) {
 
 // buy insists on an answer and writes it down. Sometimes a buyer asks again
 // after he was answered, and must be told the same.
-func (t *traffic) buy(ctx context.Context, request *holdfastv1.CreatePurchaseRequest, again bool) Op {
+func (t *traffic) buy(ctx context.Context, first int, request *holdfastv1.CreatePurchaseRequest, again bool) Op {
 	o := Op{
 		Product: request.GetProductId(), RequestID: request.GetRequestId(), Amount: request.GetAmount(),
 		Call: t.history.now(),
 	}
 	var p *holdfastv1.Purchase
-	call := func(ctx context.Context) (err error) {
-		p, err = t.purchases.CreatePurchase(ctx, request)
+	call := func(ctx context.Context, c coordinator) (err error) {
+		p, err = c.purchases.CreatePurchase(ctx, request)
 		return err
 	}
-	answered, attempts, err := t.insist(ctx, call)
-	o.Return, o.Attempts = t.history.now(), attempts
+	told := t.insist(ctx, first, call)
+	o.Return, o.Attempts, o.Failure = t.history.now(), told.attempts, told.failure
 	switch {
-	case !answered:
-		o.Failure = err.Error()
-	case err == nil:
+	case told.answered && told.refusal == nil:
 		o.Answer, o.PurchaseID = Admitted, p.GetPurchaseId()
-	default:
+	case told.answered:
 		o.Answer = Refused
 	}
+	t.noteWait(o)
 	if again && o.Answer == Admitted {
-		if answered, _, err := t.insist(ctx, call); answered && err == nil {
+		if told := t.insist(ctx, first+1, call); told.answered && told.refusal == nil {
 			o.Again = p.GetPurchaseId()
-		} else if answered {
+		} else if told.answered {
 			o.Again = "a refusal"
 		}
 	}
@@ -184,25 +231,46 @@ func (t *traffic) buy(ctx context.Context, request *holdfastv1.CreatePurchaseReq
 	return o
 }
 
+// told is what a caller who insists was told.
+type told struct {
+	answered bool
+	refusal  error // the answer, unless it is nil
+	attempts int
+	failure  string // the last that was no answer
+}
+
 // insist repeats a call until it is answered: with success or with the refusal
-// that the units are not there.
-func (t *traffic) insist(ctx context.Context, call func(context.Context) error) (answered bool, attempts int, err error) {
+// that the units are not there. After a failure it goes to the other coordinator.
+func (t *traffic) insist(ctx context.Context, first int, call func(context.Context, coordinator) error) (result told) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
-		attempts++
+		c := t.coordinators[(first+result.attempts)%len(t.coordinators)]
+		result.attempts++
 		attempt, done := context.WithTimeout(ctx, attemptTimeout)
-		err = call(attempt)
+		err := call(attempt, c)
 		done()
 		if err == nil || holdfastv1.Reason(err) == holdfastv1.ReasonInsufficientStock {
-			return true, attempts, err
+			result.answered, result.refusal = true, err
+			return result
 		}
+		result.failure = err.Error()
 		t.noteUnexpected(err)
 		select {
 		case <-ctx.Done():
-			return false, attempts, fmt.Errorf("no answer in %d attempts: %w", attempts, err)
+			return result
 		case <-time.After(10*time.Millisecond + rand.N(50*time.Millisecond)):
 		}
+	}
+}
+
+// noteWait says when somebody had to wait much longer than anybody before.
+func (t *traffic) noteWait(o Op) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if wait := o.Return - o.Call; wait > max(t.longest+time.Second, longWait) {
+		t.longest = wait
+		t.say("waited longest so far   %v, %d attempts, before: %s", o, o.Attempts, o.Failure)
 	}
 }
 

@@ -28,6 +28,8 @@ const (
 	lockTTL = 2 * time.Second
 
 	prefix = "/holdfast/"
+
+	spareShard = "asia" // added to the topology by a fault
 )
 
 // World is everything that faults break: a stack whose processes reach each
@@ -42,12 +44,17 @@ type World struct {
 	mu      sync.Mutex      // guards the processes of the stack, and:
 	down    map[string]bool // processes that are meant not to run
 	strange []string        // processes that ended by themselves
+
+	topology sync.Mutex // guards:
+	shards   []string   // of the topology, when it was last read
 }
 
 func startWorld(ctx context.Context, cfg local.StackConfig, say func(string, ...any)) (*World, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	w := &World{network: newNetwork(), say: say, down: map[string]bool{}}
+	cfg.Shards, cfg.Workers, cfg.Coordinators = []string{"eu", "us"}, 3, 2
+	w.shards = cfg.Shards
 	cfg.Network = w.network.route
 	cfg.WorkerArgs = append(cfg.WorkerArgs, "--lock-ttl", lockTTL.String())
 	var err error
@@ -70,9 +77,12 @@ func (w *World) connect() (err error) {
 	if err != nil {
 		return err
 	}
-	directory := cluster.Directory{Client: w.etcd, Prefix: prefix}
-	w.locks, err = lockmgr.New(lockmgr.Config{Client: w.etcd, Prefix: directory.LockPrefix(), Owner: "chaos"})
+	w.locks, err = lockmgr.New(lockmgr.Config{Client: w.etcd, Prefix: w.directory().LockPrefix(), Owner: "chaos"})
 	return err
+}
+
+func (w *World) directory() cluster.Directory {
+	return cluster.Directory{Client: w.etcd, Prefix: prefix}
 }
 
 func (w *World) stop() {
@@ -109,11 +119,51 @@ func (w *World) startWorker(name string) error {
 	return w.stack.StartWorker(name)
 }
 
-func (w *World) startCoordinator() error {
+func (w *World) startCoordinator(c *local.CoordinatorProcess) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.down["coordinator"] = false
-	return w.stack.StartCoordinator()
+	w.down[c.Name] = false
+	return c.Start()
+}
+
+// coordinators are the addresses that buyers know.
+func (w *World) coordinators() (addresses []string) {
+	for _, c := range w.stack.Coordinators {
+		addresses = append(addresses, c.GRPCAddress)
+	}
+	return addresses
+}
+
+// shardNames are the shards that sell, as far as anybody was told.
+func (w *World) shardNames() []string {
+	w.topology.Lock()
+	defer w.topology.Unlock()
+	return w.shards
+}
+
+// readTopology asks etcd for the shards, and returns them.
+func (w *World) readTopology(ctx context.Context) ([]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	view, err := w.directory().View(ctx)
+	if err != nil {
+		return nil, err
+	}
+	w.topology.Lock()
+	defer w.topology.Unlock()
+	w.shards = view.Topology.Shards
+	return w.shards, nil
+}
+
+// command runs a command of holdfast to its end.
+func (w *World) command(ctx context.Context, args ...string) error {
+	w.mu.Lock()
+	wait, err := w.stack.Command(args...)
+	w.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	return wait(ctx)
 }
 
 // supervise starts processes that ended by themselves again, as any platform
@@ -154,7 +204,9 @@ func (w *World) restartEnded() {
 	for name, p := range maps.Clone(w.stack.Workers) {
 		restart(name, p, func() error { return w.stack.StartWorker(name) })
 	}
-	restart("coordinator", w.stack.Coordinator, w.stack.StartCoordinator)
+	for _, c := range w.stack.Coordinators {
+		restart(c.Name, c.Process, c.Start)
+	}
 }
 
 // holder is the worker that holds one of the products that are being sold, and
@@ -185,11 +237,16 @@ func ownerName(owner string) string {
 	return w.Name
 }
 
-// openShards opens the shards without a proxy. The caller closes them.
-func (w *World) openShards() ([]*ledger.Shard, error) {
+// openShards opens the shards of the topology without a proxy. The caller closes
+// them.
+func (w *World) openShards(ctx context.Context) ([]*ledger.Shard, error) {
+	names, err := w.readTopology(ctx)
+	if err != nil {
+		return nil, err
+	}
 	var shards []*ledger.Shard
-	for name, dsn := range w.stack.DSNs() {
-		s, err := ledger.Open(ledger.Config{Name: name, DSN: dsn})
+	for _, name := range names {
+		s, err := ledger.Open(ledger.Config{Name: name, DSN: w.stack.DSNs()[name]})
 		if err != nil {
 			closeShards(shards)
 			return nil, err
@@ -208,7 +265,7 @@ func closeShards(shards []*ledger.Shard) {
 // rows reads all purchases of all shards, after everybody who writes has ended.
 func (w *World) rows(ctx context.Context) ([]Row, *ledger.AuditReport, error) {
 	w.stopWriters()
-	shards, err := w.openShards()
+	shards, err := w.openShards(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -237,8 +294,11 @@ func (w *World) stopWriters() {
 	const grace = 15 * time.Second
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.stack.Coordinator.Terminate(grace)
 	var wg sync.WaitGroup
+	for _, c := range w.stack.Coordinators {
+		wg.Go(func() { c.Terminate(grace) })
+	}
+	wg.Wait()
 	for _, p := range w.stack.Workers {
 		wg.Go(func() { p.Terminate(grace) })
 	}

@@ -159,6 +159,14 @@ func (e *Etcd) Stop() {
 	})
 }
 
+// StallDisk lets the server write nothing more to its data, as on a disk that
+// does not answer, until ResumeDisk. Its log, its heartbeats and its part in
+// elections go on: it looks alive, and applies nothing. Stop would wait for it.
+func (e *Etcd) StallDisk() { e.server.Server.Backend().BatchTx().LockOutsideApply() }
+
+// ResumeDisk ends what StallDisk began.
+func (e *Etcd) ResumeDisk() { e.server.Server.Backend().BatchTx().Unlock() }
+
 // dropConnections saves the five seconds for which etcd would wait for its
 // clients to close their watches and lease streams.
 func (e *Etcd) dropConnections() {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -16,7 +17,7 @@ import (
 // EtcdClusterConfig says what an etcd cluster of several members consists of.
 // All fields are required.
 type EtcdClusterConfig struct {
-	Binary  string // an executable whose command `etcd-member` runs StartEtcd
+	Binary  string // an executable whose command `etcd-member` runs StartEtcd, and obeys StallDisk and ResumeDisk
 	Dir     string
 	Members int
 }
@@ -97,6 +98,12 @@ func (m *EtcdProcess) Start() (err error) {
 	m.Process, err = StartProcess(ProcessConfig{Name: m.Name, Path: m.binary, Args: m.args, Log: m.log})
 	return err
 }
+
+// The signals that stall a member's disk and let it go on.
+const (
+	StallDisk  = syscall.SIGUSR1
+	ResumeDisk = syscall.SIGUSR2
+)
 
 // Endpoint is the member's client address, "127.0.0.1:port".
 func (m *EtcdProcess) Endpoint() string { return hostPort(m.port) }

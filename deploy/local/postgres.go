@@ -32,8 +32,9 @@ const (
 
 // postgresSettings are the defaults that PostgresConfig.Settings can change.
 var postgresSettings = map[string]string{
-	"max_connections": "200",
-	"shared_buffers":  "128MB",
+	"max_connections":           "200",
+	"max_prepared_transactions": "100", // of the bench, which compares two-phase commit
+	"shared_buffers":            "128MB",
 }
 
 // PostgresConfig says where StartPostgres finds its programs, keeps its data

@@ -1,12 +1,9 @@
 package local
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -28,40 +25,50 @@ type StackConfig struct {
 	Workers     int
 	EtcdMembers int // 0 or 1: one server in this process; more: each a process of its own
 
+	// SpareShards are no shards yet: each has a Postgres server with an empty
+	// database, and all processes have its DSN, so that it can be added.
+	SpareShards  []string
+	Coordinators int // 1 when zero
+
 	// Network, when set, is asked for every address that one of the processes
 	// uses to reach another, and answers the address to use instead: that of a
 	// proxy. From and to are names of workers, shards and etcd members,
-	// "coordinator", or "others" for all who call a worker. It is asked again
+	// coordinators, or "others" for all who call a worker. It is asked again
 	// when a worker comes back at another address, and must then answer as before.
 	Network func(from, to, address string) (string, error)
 
-	HTTPListen string // of the coordinator; a free port of 127.0.0.1 when empty
+	HTTPListen string // of the first coordinator; a free port of 127.0.0.1 when empty
 	GRPCListen string
 	WorkerArgs []string // further flags for every worker
 	Logger     hclog.Logger
+
+	CoordinatorArgs []string // further flags for every coordinator
 }
 
 // Stack is a whole holdfast on this machine: etcd, a Postgres server for each
-// shard, one coordinator and some workers, each a process of its own.
+// shard, coordinators and workers, each a process of its own.
 type Stack struct {
-	Etcd        *Etcd                // nil when there are several members
-	EtcdCluster *EtcdCluster         // nil when there is one
-	Postgres    map[string]*Postgres // by shard
-	Coordinator *Process
-	Workers     map[string]*Process // by the worker's name
-	HTTPAddress string
-	GRPCAddress string
-	LogDir      string
+	Etcd         *Etcd                // nil when there are several members
+	EtcdCluster  *EtcdCluster         // nil when there is one
+	Postgres     map[string]*Postgres // by shard, also those of spare shards
+	Coordinator  *CoordinatorProcess  // the first one
+	Coordinators []*CoordinatorProcess
+	Workers      map[string]*Process // by the worker's name
+	HTTPAddress  string              // of the first coordinator
+	GRPCAddress  string
+	LogDir       string
 
 	cfg  StackConfig
 	logs map[string]*serverLog // by the child's name
+
+	mu sync.Mutex // guards Postgres, which a restart of one changes
 }
 
 // database is the name of the database on each shard's server.
 const database = "holdfast"
 
 // StartStack starts the servers, migrates the shards and starts the processes.
-// It returns when the coordinator answers. After an error nothing is left
+// It returns when all coordinators answer. After an error nothing is left
 // running. The context bounds only the start.
 func StartStack(ctx context.Context, cfg StackConfig) (*Stack, error) {
 	bin, err := FindPostgres(cfg.PostgresBin)
@@ -93,7 +100,7 @@ func (s *Stack) start(ctx context.Context) error {
 	if err := s.startServers(ctx); err != nil {
 		return err
 	}
-	if err := s.migrate(); err != nil {
+	if err := s.migrate(ctx); err != nil {
 		return err
 	}
 	for i := range s.cfg.Workers {
@@ -101,18 +108,17 @@ func (s *Stack) start(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := s.StartCoordinator(); err != nil {
+	if err := s.startCoordinators(); err != nil {
 		return err
 	}
-	return s.awaitCoordinator(ctx)
+	return s.awaitCoordinators(ctx)
 }
 
 // startServers starts etcd and all Postgres servers at once.
 func (s *Stack) startServers(ctx context.Context) error {
 	var g errgroup.Group
-	var mu sync.Mutex // guards Postgres
 	g.Go(func() error { return s.startEtcd(ctx) })
-	for _, shard := range s.cfg.Shards {
+	for _, shard := range slices.Concat(s.cfg.Shards, s.cfg.SpareShards) {
 		g.Go(func() error {
 			pg, err := StartPostgres(ctx, PostgresConfig{
 				Bin: s.cfg.PostgresBin, Dir: filepath.Join(s.cfg.Dir, "postgres-"+shard), Logger: s.cfg.Logger,
@@ -120,9 +126,7 @@ func (s *Stack) startServers(ctx context.Context) error {
 			if err != nil {
 				return err
 			}
-			mu.Lock()
-			s.Postgres[shard] = pg
-			mu.Unlock()
+			s.setPostgres(shard, pg)
 			return pg.CreateDatabase(ctx, database)
 		})
 	}
@@ -142,23 +146,31 @@ func (s *Stack) startEtcd(ctx context.Context) (err error) {
 }
 
 // RestartPostgres starts the server of a shard that was stopped or killed, on
-// the same data and port.
+// the same data and port. Meanwhile others may start processes and commands.
 func (s *Stack) RestartPostgres(ctx context.Context, shard string) error {
 	pg, err := StartPostgres(ctx, PostgresConfig{
 		Bin: s.cfg.PostgresBin, Dir: filepath.Join(s.cfg.Dir, "postgres-"+shard),
 		Port: s.Postgres[shard].Port(), Logger: s.cfg.Logger,
 	})
 	if err == nil {
-		s.Postgres[shard] = pg
+		s.setPostgres(shard, pg)
 	}
 	return err
 }
 
-// Shards are the names of the shards.
+func (s *Stack) setPostgres(shard string, pg *Postgres) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.Postgres[shard] = pg
+}
+
+// Shards are the names of the shards, without spare ones.
 func (s *Stack) Shards() []string { return s.cfg.Shards }
 
-// DSNs are the connection strings of the shards.
+// DSNs are the connection strings of the shards, also of spare ones.
 func (s *Stack) DSNs() map[string]string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	dsns := map[string]string{}
 	for shard, pg := range s.Postgres {
 		dsns[shard] = pg.DSN(database)
@@ -202,6 +214,8 @@ func (s *Stack) environment(route func(to, address string) (string, error)) ([]s
 		"HOLDFAST_ETCD=" + strings.Join(endpoints, ","),
 		"HOLDFAST_COORDINATOR=" + s.GRPCAddress,
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	for shard, pg := range s.Postgres {
 		address := hostPort(pg.Port())
 		dsn := strings.Replace(pg.DSN(database), address, routed(shard, address), 1)
@@ -220,15 +234,39 @@ func foreignEnvironment() []string {
 	})
 }
 
-func (s *Stack) migrate() error {
-	p, err := s.run("migrate", "migrate", "--shards", strings.Join(s.cfg.Shards, ","))
+// migrate names the shards, or it would migrate the spare ones as well.
+func (s *Stack) migrate(ctx context.Context) error {
+	args := []string{"migrate", "--shards", strings.Join(s.cfg.Shards, ",")}
+	for _, shard := range s.cfg.Shards {
+		args = append(args, "--shard", shard+"="+s.Postgres[shard].DSN(database))
+	}
+	wait, err := s.Command(args...)
 	if err != nil {
 		return err
 	}
-	if err := p.Wait(); err != nil {
-		return s.failed("migrate", err)
+	return wait(ctx)
+}
+
+// Command starts a command of holdfast, which finds the stack by itself. The
+// caller waits for its end; when ctx ends before, it is killed. Its output is
+// in the log of its name.
+func (s *Stack) Command(args ...string) (wait func(ctx context.Context) error, err error) {
+	p, err := s.run(args[0], args...)
+	if err != nil {
+		return nil, err
 	}
-	return nil
+	log := s.logs[args[0]]
+	return func(ctx context.Context) error {
+		select {
+		case <-p.Done():
+		case <-ctx.Done():
+			return errors.Join(fmt.Errorf("%s: %w", args[0], context.Cause(ctx)), p.Kill())
+		}
+		if err := p.Wait(); err != nil {
+			return log.explain(err)
+		}
+		return nil
+	}, nil
 }
 
 // StartWorker starts a worker, also one that was killed before under this name.
@@ -251,28 +289,6 @@ func (s *Stack) StartWorker(name string) error {
 	return nil
 }
 
-// StartCoordinator starts the coordinator, also one that was killed before: then
-// at the same addresses.
-func (s *Stack) StartCoordinator() (err error) {
-	if s.HTTPAddress, err = s.address(cmp.Or(s.HTTPAddress, s.cfg.HTTPListen)); err != nil {
-		return err
-	}
-	if s.GRPCAddress, err = s.address(cmp.Or(s.GRPCAddress, s.cfg.GRPCListen)); err != nil {
-		return err
-	}
-	s.Coordinator, err = s.run("coordinator", "coordinator",
-		"--http-listen", s.HTTPAddress, "--grpc-listen", s.GRPCAddress)
-	return err
-}
-
-func (s *Stack) address(wanted string) (string, error) {
-	if wanted != "" {
-		return wanted, nil
-	}
-	port, err := FreePort()
-	return net.JoinHostPort("127.0.0.1", fmt.Sprint(port)), err
-}
-
 // run starts a child of the holdfast binary with its output in a log file.
 func (s *Stack) run(name string, args ...string) (*Process, error) {
 	log := s.logs[name]
@@ -292,53 +308,6 @@ func (s *Stack) run(name string, args ...string) (*Process, error) {
 	})
 }
 
-// awaitCoordinator returns when the coordinator answers, or when one of the
-// children that must run has ended.
-func (s *Stack) awaitCoordinator(ctx context.Context) error {
-	gone := make(chan error, 1+len(s.Workers))
-	stop := make(chan struct{})
-	defer close(stop)
-	watch := func(name string, p *Process) {
-		select {
-		case <-p.Done():
-			gone <- s.failed(name, cmp.Or(p.Wait(), errors.New("ended")))
-		case <-stop:
-		}
-	}
-	go watch("coordinator", s.Coordinator)
-	for name, p := range s.Workers {
-		go watch(name, p)
-	}
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		if s.healthy(ctx) {
-			return nil
-		}
-		select {
-		case err := <-gone:
-			return err
-		case <-ctx.Done():
-			return s.failed("coordinator", context.Cause(ctx))
-		case <-tick.C:
-		}
-	}
-}
-
-// healthy asks the coordinator whether it can reach a worker.
-func (s *Stack) healthy(ctx context.Context) bool {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+s.HTTPAddress+"/readyz", http.NoBody)
-	if err != nil {
-		return false
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return false
-	}
-	_ = resp.Body.Close()
-	return resp.StatusCode == http.StatusOK
-}
-
 // failed adds the last lines of the child's log to an error.
 func (s *Stack) failed(name string, err error) error {
 	return s.logs[name].explain(fmt.Errorf("%s: %w", name, err))
@@ -347,10 +316,13 @@ func (s *Stack) failed(name string, err error) error {
 // Stop ends everything: first those who call, then those who are called.
 func (s *Stack) Stop() {
 	const grace = 15 * time.Second
-	if s.Coordinator != nil {
-		s.Coordinator.Terminate(grace)
-	}
 	var wg sync.WaitGroup
+	for _, c := range s.Coordinators {
+		if c.Process != nil {
+			wg.Go(func() { c.Terminate(grace) })
+		}
+	}
+	wg.Wait()
 	for _, p := range s.Workers {
 		wg.Go(func() { p.Terminate(grace) })
 	}
