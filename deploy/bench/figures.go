@@ -1,0 +1,163 @@
+package bench
+
+import (
+	"slices"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+)
+
+// Figures are what one strategy came to in one workload: medians over the
+// repetitions, percentiles over the purchases of all of them. A figure that
+// could not be measured is left out of the JSON.
+type Figures struct {
+	Workload    string `json:"workload"`
+	Strategy    string `json:"strategy"`
+	Buyers      int    `json:"buyers"`
+	Batch       int    `json:"batch"` // orders of one call
+	Form        string `json:"form,omitempty"`
+	Repetitions int    `json:"repetitions"`
+
+	PurchasesPerSecond float64 `json:"purchases_per_second"`
+	LowestPerSecond    float64 `json:"purchases_per_second_min"`
+	HighestPerSecond   float64 `json:"purchases_per_second_max"`
+	P50                float64 `json:"p50_ms"`
+	P99                float64 `json:"p99_ms"`
+	P999               float64 `json:"p999_ms"`
+	ToBaseline         float64 `json:"ratio_to_select_for_update"`
+	ToCeiling          float64 `json:"ratio_to_ceiling"`
+
+	Purchases int64            `json:"purchases"`
+	Refused   int64            `json:"refused"`
+	Unsent    int64            `json:"not_sent_in_time"`
+	Errors    map[string]int64 `json:"errors,omitempty"`
+	Oversold  int64            `json:"oversold"`
+
+	// CPU seconds for 1,000 purchases.
+	ServiceCPU  float64 `json:"cpu_s_per_1000_service"`
+	PostgresCPU float64 `json:"cpu_s_per_1000_postgres"`
+	EtcdCPU     float64 `json:"cpu_s_per_1000_etcd"`
+	ClientCPU   float64 `json:"cpu_s_per_1000_client"`
+
+	EtcdWrites     float64 `json:"etcd_writes_per_purchase"`
+	PerTransaction float64 `json:"purchases_per_transaction"`
+	WorkerMB       float64 `json:"worker_rss_mb,omitempty"`
+
+	// Of the workload idle: the memory of all workers and of all members of etcd,
+	// and how many CPUs they keep busy while nothing is sold.
+	HeldProducts     int64   `json:"held_products,omitempty"`
+	BytesPerHeld     float64 `json:"worker_bytes_per_held_product,omitempty"`
+	EtcdBytesPerHeld float64 `json:"etcd_bytes_per_held_product,omitempty"`
+	IdleServiceCPU   float64 `json:"idle_cpus_service,omitempty"`
+	IdleEtcdCPU      float64 `json:"idle_cpus_etcd,omitempty"`
+
+	Curve []Point `json:"-"`
+
+	stored int64 // purchases, also those that were answered too late to count
+}
+
+// Point says that a percentile of the purchases took at most so long.
+type Point struct{ Percentile, Milliseconds float64 }
+
+// sample is one repetition.
+type sample struct {
+	*result
+	used usage
+}
+
+func (s sample) perSecond() float64 {
+	if s.elapsed <= 0 {
+		return 0
+	}
+	return float64(s.purchases) / s.elapsed.Seconds()
+}
+
+// curve is at which percentiles a latency curve has points.
+var curve = []float64{1, 10, 25, 50, 75, 90, 95, 98, 99, 99.5, 99.8, 99.9}
+
+// figuresOf sums samples up.
+func figuresOf(workload, strategy string, c candidate, samples []sample) Figures {
+	f := Figures{
+		Workload: workload, Strategy: strategy, Buyers: c.buyers, Batch: c.batch, Form: c.form,
+		Repetitions: len(samples), Errors: map[string]int64{},
+	}
+	latencies := newLatencies()
+	rates := over(samples, sample.perSecond)
+	f.PurchasesPerSecond, f.LowestPerSecond, f.HighestPerSecond = median(rates), slices.Min(rates), slices.Max(rates)
+	for _, s := range samples {
+		f.Purchases += s.purchases
+		f.stored += s.stored
+		f.Refused += s.refused
+		f.Unsent += s.unsent
+		for kind, times := range s.errors {
+			f.Errors[kind] += times
+		}
+		latencies.Merge(s.latencies)
+		f.WorkerMB = max(f.WorkerMB, float64(s.used.workerBytes)/(1<<20))
+	}
+	f.P50, f.P99, f.P999 = quantile(latencies, 50), quantile(latencies, 99), quantile(latencies, 99.9)
+	for _, percentile := range curve {
+		f.Curve = append(f.Curve, Point{percentile, quantile(latencies, percentile)})
+	}
+	f.ServiceCPU = median(over(samples, per1000(func(u usage) float64 { return u.service })))
+	f.PostgresCPU = median(over(samples, per1000(func(u usage) float64 { return u.postgres })))
+	f.EtcdCPU = median(over(samples, per1000(func(u usage) float64 { return u.etcd })))
+	f.ClientCPU = median(over(samples, per1000(func(u usage) float64 { return u.client })))
+	f.EtcdWrites = median(over(samples, func(s sample) float64 { return ratio(float64(s.used.revision), float64(s.purchases)) }))
+	f.PerTransaction = median(over(samples, func(s sample) float64 { return ratio(float64(s.purchases), float64(s.used.transactions)) }))
+	return f
+}
+
+func per1000(of func(usage) float64) func(sample) float64 {
+	return func(s sample) float64 { return ratio(1000*of(s.used), float64(s.purchases)) }
+}
+
+func over(samples []sample, of func(sample) float64) []float64 {
+	values := make([]float64, len(samples))
+	for i, s := range samples {
+		values[i] = of(s)
+	}
+	return values
+}
+
+// median is the middle value, and the mean of the middle two.
+func median(values []float64) float64 {
+	if len(values) == 0 {
+		return 0
+	}
+	sorted := slices.Sorted(slices.Values(values))
+	middle := len(sorted) / 2
+	if len(sorted)%2 == 1 {
+		return sorted[middle]
+	}
+	return (sorted[middle-1] + sorted[middle]) / 2
+}
+
+// ratio is 0 when there is nothing to compare with.
+func ratio(a, b float64) float64 {
+	if b == 0 {
+		return 0
+	}
+	return a / b
+}
+
+// quantile is in milliseconds.
+func quantile(h *hdrhistogram.Histogram, percentile float64) float64 {
+	return float64(h.ValueAtQuantile(percentile)) * float64(time.Microsecond) / float64(time.Millisecond)
+}
+
+// compare sets the ratios of the figures of one workload.
+func compare(figures []Figures) {
+	of := func(strategy string) float64 {
+		for _, f := range figures {
+			if f.Strategy == strategy {
+				return f.PurchasesPerSecond
+			}
+		}
+		return 0
+	}
+	for i := range figures {
+		figures[i].ToBaseline = ratio(figures[i].PurchasesPerSecond, of(baseline))
+		figures[i].ToCeiling = ratio(figures[i].PurchasesPerSecond, of(ceiling))
+	}
+}
