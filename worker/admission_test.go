@@ -186,7 +186,7 @@ func (w *world) ask(t *rapid.T) {
 	}
 	w.asked[f] = w.lanes.byShard[f.name].checks.take()
 	for _, c := range w.asked[f] {
-		key := saleKey{f.name, c.RequestID}
+		key := saleKey{f.name, c.asked.RequestID}
 		w.began[key] = w.clock
 		s := w.pending[key]
 		if !s.replayed && s.row.Amount <= w.available+w.inFlight {

@@ -122,7 +122,10 @@ func (b *beginner) fence(ctx context.Context, lock *lockmgr.Lock, productID stri
 	}
 	raised := make([]ledger.Raised, len(b.shards))
 	err := b.onEveryShard(ctx, func(ctx context.Context, i int, s *ledger.Shard) (err error) {
-		raised[i], err = s.Raise(ctx, f)
+		raised[i], err = await(ctx, &b.lanes.byShard[s.Name()].fences, f)
+		if err == nil && raised[i].Fenced {
+			err = ledger.ErrFenced
+		}
 		return err
 	})
 	if err != nil {
@@ -177,11 +180,8 @@ func (b *beginner) completeProduct(
 func (b *beginner) mustExist(ctx context.Context, productID string) error {
 	found := make([]bool, len(b.shards))
 	err := b.onEveryShard(ctx, func(ctx context.Context, i int, s *ledger.Shard) error {
-		_, err := s.Product(ctx, productID)
-		found[i] = err == nil
-		if errors.Is(err, ledger.ErrNotFound) {
-			return nil
-		}
+		p, err := await(ctx, &b.lanes.byShard[s.Name()].products, productID)
+		found[i] = p != nil
 		return err
 	})
 	switch {
@@ -199,13 +199,12 @@ func (b *beginner) onEveryShard(ctx context.Context, do func(context.Context, in
 	g, ctx := errgroup.WithContext(ctx)
 	for i, s := range b.shards {
 		g.Go(func() error {
-			err := b.lanes.byShard[s.Name()].contact.during(ctx, b.timeout, func(ctx context.Context) error {
-				return do(ctx, i, s)
-			})
-			if err != nil {
-				return &ShardError{Shard: s.Name(), cause: fmt.Errorf("begin tenure: %w", err)}
+			err := do(ctx, i, s)
+			var named *ShardError
+			if err != nil && !errors.As(err, &named) {
+				err = &ShardError{Shard: s.Name(), cause: fmt.Errorf("begin tenure: %w", err)}
 			}
-			return nil
+			return err
 		})
 	}
 	return g.Wait()

@@ -16,9 +16,11 @@ import (
 
 // fakeShard is a shard whose answers are the test's.
 type fakeShard struct {
+	shard  // what no test asks of it
 	name   string
 	commit func([]*ledger.Purchase) ([]ledger.Outcome, error)
 	verify func([]ledger.Check) ([]ledger.Checked, error)
+	raise  func([]ledger.Fence) ([]ledger.Raised, error)
 	away   atomic.Bool // does not answer pings
 }
 
@@ -30,6 +32,10 @@ func (f *fakeShard) Commit(_ context.Context, rows []*ledger.Purchase) ([]ledger
 
 func (f *fakeShard) Verify(_ context.Context, checks []ledger.Check) ([]ledger.Checked, error) {
 	return f.verify(checks)
+}
+
+func (f *fakeShard) RaiseAll(_ context.Context, fences []ledger.Fence) ([]ledger.Raised, error) {
+	return f.raise(fences)
 }
 
 func (f *fakeShard) Ping(context.Context) error {

@@ -26,24 +26,35 @@ type shard interface {
 	Name() string
 	Commit(context.Context, []*ledger.Purchase) ([]ledger.Outcome, error)
 	Verify(context.Context, []ledger.Check) ([]ledger.Checked, error)
+	RaiseAll(context.Context, []ledger.Fence) ([]ledger.Raised, error)
+	TheseProducts(ctx context.Context, ids []string) ([]*ledger.Product, error)
 	Ping(context.Context) error
 }
 
-// lane carries the purchases of all tenures to one shard. One batch of commits
-// and one of checks is under way at a time; what comes meanwhile gathers.
+// lane carries the purchases of all tenures to one shard, and what tenures need to
+// begin. Of each kind one batch is under way at a time, and what comes meanwhile
+// gathers, so a worker with a thousand tenures to begin needs one connection for them.
 type lane struct {
-	shard   shard
-	contact *contact
-	commits queue[*sale]
-	checks  queue[check]
-	log     hclog.Logger
+	shard    shard
+	contact  *contact
+	commits  queue[*sale]
+	checks   queue[check]
+	fences   queue[raising]
+	products queue[reading]
+	log      hclog.Logger
 }
 
-// check is one question to a shard, and who wants the answer.
-type check struct {
-	ledger.Check
-	answer func(ledger.Checked, error)
+// question is one question to a shard, and who wants the answer.
+type question[Q, A any] struct {
+	asked  Q
+	answer func(A, error)
 }
+
+type (
+	check   = question[ledger.Check, ledger.Checked]
+	raising = question[ledger.Fence, ledger.Raised]
+	reading = question[string, *ledger.Product] // of the product with this id; nil when there is none
+)
 
 // lanes are the lanes of a worker, by shard.
 type lanes struct {
@@ -54,7 +65,12 @@ type lanes struct {
 func newLanes(shards []shard, log hclog.Logger) *lanes {
 	ls := &lanes{byShard: map[string]*lane{}}
 	for _, s := range shards {
-		l := &lane{shard: s, log: log.With("shard", s.Name()), commits: newQueue[*sale](), checks: newQueue[check]()}
+		l := &lane{
+			shard: s, log: log.With("shard", s.Name()), commits: newQueue[*sale](),
+			checks:   newQueue[check](),
+			fences:   newQueue[raising](),
+			products: newQueue[reading](),
+		}
 		l.contact = newContact(s, l.log)
 		ls.byShard[s.Name()] = l
 		ls.order = append(ls.order, l)
@@ -70,6 +86,8 @@ func (ls *lanes) run(ctx context.Context) {
 		g.Go(func() error { l.contact.watch(ctx); return nil })
 		g.Go(func() error { l.commits.drain(ctx, l.commit); return nil })
 		g.Go(func() error { l.checks.drain(ctx, l.verify); return nil })
+		g.Go(func() error { l.fences.drain(ctx, l.raise); return nil })
+		g.Go(func() error { l.products.drain(ctx, l.read); return nil })
 	}
 	_ = g.Wait()
 }
@@ -79,7 +97,7 @@ func (ls *lanes) commit(s *sale) { ls.byShard[s.region].commits.put(s) }
 // verify asks the sale's own shard, which also knows its first outcome.
 func (ls *lanes) verify(s *sale) {
 	ls.byShard[s.region].checks.put(check{
-		Check: ledger.Check{
+		asked: ledger.Check{
 			ProductID: s.row.ProductID, TenureID: s.row.TenureID, RequestID: s.row.RequestID,
 		},
 		answer: func(c ledger.Checked, err error) { s.tenure.verified(s, c, err) },
@@ -161,27 +179,107 @@ func split(sales []*sale, err error) [][]*sale {
 }
 
 func (l *lane) verify(ctx context.Context, checks []check) {
-	questions := make([]ledger.Check, len(checks))
-	for i, c := range checks {
-		questions[i] = c.Check
+	answerAll(ctx, l, checks, l.shard.Verify)
+}
+
+func (l *lane) read(ctx context.Context, ids []reading) {
+	answerAll(ctx, l, ids, l.shard.TheseProducts)
+}
+
+// raise raises the fences of tenures that begin. When the shard refuses a batch, it is
+// the fault of one product, whose fence somebody keeps locked, say: then each waits for
+// its own.
+func (l *lane) raise(ctx context.Context, fences []raising) {
+	now, later := distinct(fences)
+	for _, f := range later {
+		l.fences.put(f)
 	}
-	var answers []ledger.Checked
-	err := l.contact.during(context.WithoutCancel(ctx), batchTimeout, func(ctx context.Context) (err error) {
-		answers, err = l.shard.Verify(ctx, questions)
-		return err
-	})
-	if err != nil {
-		if !isContactLost(err) {
-			l.log.Error("shard not read", "checks", len(checks), "error", err)
-		}
-		err = &ShardError{Shard: l.shard.Name(), cause: err}
+	if len(now) == 1 {
+		answerAll(ctx, l, now, l.shard.RaiseAll)
+		return
 	}
-	for i, c := range checks {
-		if err != nil {
-			c.answer(ledger.Checked{}, err)
+	var refused *ledger.RefusedError
+	answers, err := ask(ctx, l, now, l.shard.RaiseAll)
+	if !errors.As(err, &refused) {
+		tell(now, answers, err)
+		return
+	}
+	var each errgroup.Group
+	each.SetLimit(raisesAlone)
+	for i := range now {
+		each.Go(func() error { answerAll(ctx, l, now[i:i+1], l.shard.RaiseAll); return nil })
+	}
+	_ = each.Wait()
+}
+
+// raisesAlone is how many fences of a refused batch are raised at the same time.
+const raisesAlone = 8
+
+// distinct tells apart those that may be asked together, one of each product, and those
+// that have to wait: a tenure that was given up may still be queued when the next
+// one begins.
+func distinct(fences []raising) (now, later []raising) {
+	seen := make(map[string]bool, len(fences))
+	for _, f := range fences {
+		if seen[f.asked.ProductID] {
+			later = append(later, f)
 			continue
 		}
-		c.answer(answers[i], nil)
+		seen[f.asked.ProductID] = true
+		now = append(now, f)
+	}
+	return now, later
+}
+
+// answerAll asks the shard all questions at once.
+func answerAll[Q, A any](ctx context.Context, l *lane, questions []question[Q, A], do func(context.Context, []Q) ([]A, error)) {
+	answers, err := ask(ctx, l, questions, do)
+	tell(questions, answers, err)
+}
+
+func ask[Q, A any](
+	ctx context.Context, l *lane, questions []question[Q, A], do func(context.Context, []Q) ([]A, error),
+) (answers []A, err error) {
+	asked := make([]Q, len(questions))
+	for i, q := range questions {
+		asked[i] = q.asked
+	}
+	err = l.contact.during(context.WithoutCancel(ctx), batchTimeout, func(ctx context.Context) (err error) {
+		answers, err = do(ctx, asked)
+		return err
+	})
+	if err == nil {
+		return answers, nil
+	}
+	if !isContactLost(err) {
+		l.log.Error("shard not asked", "questions", len(questions), "error", err)
+	}
+	return nil, &ShardError{Shard: l.shard.Name(), cause: err}
+}
+
+// tell tells everybody his answer, or the error that is everybody's.
+func tell[Q, A any](questions []question[Q, A], answers []A, err error) {
+	for i, q := range questions {
+		if err != nil {
+			var none A
+			q.answer(none, err)
+			continue
+		}
+		q.answer(answers[i], nil)
+	}
+}
+
+// await puts a question into a queue and waits for the answer.
+func await[Q, A any](ctx context.Context, q *queue[question[Q, A]], asked Q) (answer A, err error) {
+	answered := make(chan struct{})
+	var given A
+	var failure error
+	q.put(question[Q, A]{asked: asked, answer: func(a A, e error) { given, failure = a, e; close(answered) }})
+	select {
+	case <-answered:
+		return given, failure
+	case <-ctx.Done():
+		return answer, ctx.Err()
 	}
 }
 
@@ -191,20 +289,12 @@ func (l *lane) verify(ctx context.Context, checks []check) {
 func (ls *lanes) current(ctx context.Context, f ledger.Fence) (bool, error) {
 	var failures error
 	for _, l := range ls.order {
-		answered := make(chan struct{})
-		var answer ledger.Checked
-		var err error
-		l.checks.put(check{
-			Check:  ledger.Check{ProductID: f.ProductID, TenureID: f.TenureID},
-			answer: func(c ledger.Checked, e error) { answer, err = c, e; close(answered) },
-		})
-		select {
-		case <-answered:
-		case <-ctx.Done():
-			return false, fmt.Errorf("verify tenure: %w", ctx.Err())
-		}
-		if err == nil {
+		answer, err := await(ctx, &l.checks, ledger.Check{ProductID: f.ProductID, TenureID: f.TenureID})
+		switch {
+		case err == nil:
 			return answer.Current, nil
+		case ctx.Err() != nil:
+			return false, fmt.Errorf("verify tenure: %w", ctx.Err())
 		}
 		failures = err
 	}

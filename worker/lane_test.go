@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -16,6 +17,7 @@ import (
 // slowShard answers when the test says so, and keeps a record of what it was
 // asked.
 type slowShard struct {
+	shard   // what no test asks of it
 	name    string
 	release chan error // one call is answered for each: nil is success
 
@@ -292,4 +294,63 @@ func TestCurrentAsksTheNextShardWhenOneIsAway(t *testing.T) {
 			}
 		}
 	}, eu, us)
+}
+
+// A thousand tenures that begin at once are one statement. One whose fence is kept
+// locked by somebody must not keep the others from beginning.
+func TestFencesAreRaisedTogetherAndFailAlone(t *testing.T) {
+	eu := &fakeShard{name: "eu"}
+	var mu sync.Mutex
+	var sizes []int
+	eu.raise = func(fences []ledger.Fence) ([]ledger.Raised, error) {
+		mu.Lock()
+		defer mu.Unlock()
+		sizes = append(sizes, len(fences))
+		raised := make([]ledger.Raised, len(fences))
+		for i, f := range fences {
+			if f.ProductID == "locked" {
+				return nil, errTransient
+			}
+			raised[i].Purchased = f.Token
+		}
+		return raised, nil
+	}
+	lanes := newLanes([]shard{eu}, hclog.NewNullLogger())
+	l := lanes.byShard["eu"]
+	raised, failed := map[int64]int64{}, map[string]error{}
+	ask := func(product string, token int64) {
+		l.fences.put(raising{asked: ledger.Fence{ProductID: product, Token: token}, answer: func(r ledger.Raised, err error) {
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				failed[product] = err
+				return
+			}
+			raised[token] = r.Purchased
+		}})
+	}
+	for i := range int64(20) {
+		ask(fmt.Sprint(i), i+1)
+	}
+	ask("7", 100) // again, before the first is answered
+	l.raise(t.Context(), l.fences.take())
+	l.raise(t.Context(), l.fences.take())
+	if !slices.Equal(sizes, []int{20, 1}) {
+		t.Errorf("statements of %v fences", sizes)
+	}
+	ask("locked", 200)
+	ask("free", 201)
+	l.raise(t.Context(), l.fences.take())
+	var shardErr *ShardError
+	if len(failed) != 1 || !errors.As(failed["locked"], &shardErr) {
+		t.Errorf("failed: %v", failed)
+	}
+	for token, got := range raised {
+		if got != token {
+			t.Errorf("token %d was answered %d", token, got)
+		}
+	}
+	if len(raised) != 22 {
+		t.Errorf("%d fences raised, want 22", len(raised))
+	}
 }

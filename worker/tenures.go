@@ -32,21 +32,58 @@ type slot struct {
 	ready  chan struct{} // closed when tenure or err is set
 	tenure *tenure
 	err    error
+
+	wanted int // callers that wait for it to be ready; guarded by tenures.mu
+	giveUp context.CancelCauseFunc
 }
 
+// abandonAfter is how long a tenure goes on beginning when nobody waits for it any
+// more. What takes no longer is of use to whoever comes next. What does would queue
+// for the product's lock, and take it from the worker where the callers are now.
+const abandonAfter = time.Second
+
+var errAbandoned = errors.New("nobody waits for the tenure any more")
+
 // get returns the tenure of a product, and begins one if there is none. A
-// beginning tenure is shared by all who ask, and goes on when the caller leaves.
+// beginning tenure is shared by all who ask, and goes on for a while when they leave.
 // With create > 0 a product that no shard knows is created with that amount.
 func (ts *tenures) get(ctx context.Context, productID string, create int64) (*tenure, error) {
-	s, err := ts.slot(productID, create)
-	if err != nil {
-		return nil, err
+	for {
+		s, err := ts.slot(productID, create)
+		if err != nil {
+			return nil, err
+		}
+		select {
+		case <-s.ready:
+		case <-ctx.Done():
+			ts.leave(s)
+			return nil, &LockError{cause: ctx.Err()}
+		}
+		ts.leave(s)
+		if !errors.Is(s.err, errAbandoned) { // which it was before this caller came
+			return s.tenure, s.err
+		}
 	}
+}
+
+// leave is called by each caller that slot was given to.
+func (ts *tenures) leave(s *slot) {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	s.wanted--
 	select {
 	case <-s.ready:
-		return s.tenure, s.err
-	case <-ctx.Done():
-		return nil, &LockError{cause: ctx.Err()}
+		return
+	default:
+	}
+	if s.wanted == 0 {
+		time.AfterFunc(abandonAfter, func() {
+			ts.mu.Lock()
+			defer ts.mu.Unlock()
+			if s.wanted == 0 {
+				s.giveUp(errAbandoned) // means nothing once it has begun
+			}
+		})
 	}
 }
 
@@ -54,23 +91,29 @@ func (ts *tenures) slot(productID string, create int64) (*slot, error) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	if s := ts.byProduct[productID]; s != nil {
+		s.wanted++
 		return s, nil
 	}
 	if ts.draining {
 		return nil, ErrDraining
 	}
-	s := &slot{ready: make(chan struct{})}
+	ctx, giveUp := context.WithCancelCause(ts.starting)
+	s := &slot{ready: make(chan struct{}), wanted: 1, giveUp: giveUp}
 	ts.byProduct[productID] = s
-	ts.wg.Go(func() { ts.run(s, productID, create) })
+	ts.wg.Go(func() { ts.run(ctx, s, productID, create) })
 	return s, nil
 }
 
 // run is the life of one slot.
-func (ts *tenures) run(s *slot, productID string, create int64) {
-	s.tenure, s.err = ts.begin(ts.starting, productID, create)
+func (ts *tenures) run(ctx context.Context, s *slot, productID string, create int64) {
+	defer s.giveUp(nil)
+	s.tenure, s.err = ts.begin(ctx, productID, create)
 	if s.err != nil {
-		if ts.starting.Err() != nil {
+		switch {
+		case ts.starting.Err() != nil:
 			s.err = ErrDraining // whatever it was doing when it was told to stop
+		case errors.Is(context.Cause(ctx), errAbandoned):
+			s.err = errAbandoned
 		}
 		ts.remove(productID)
 		close(s.ready)

@@ -260,3 +260,53 @@ func TestStuckTenureIsNotRenewed(t *testing.T) {
 		<-done
 	})
 }
+
+// A caller that has left goes on elsewhere. A place in the queue that is kept for it
+// would take the product from the worker where it is now.
+func TestTenureThatNobodyWaitsForIsAbandoned(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		began := make(chan context.Context, 2)
+		ts := newTenures(0, time.Minute, newMetrics(prometheus.NewRegistry()))
+		ts.starting = t.Context()
+		ts.begin = func(ctx context.Context, _ string, _ int64) (*tenure, error) {
+			began <- ctx
+			<-ctx.Done()
+			return nil, &LockError{cause: ctx.Err()}
+		}
+		wait := func(d time.Duration) chan error {
+			ctx, cancel := context.WithTimeout(t.Context(), d)
+			done := make(chan error, 1)
+			go func() { defer cancel(); _, err := ts.get(ctx, "p", 0); done <- err }()
+			return done
+		}
+		first, second := wait(time.Second), wait(2*time.Second)
+		beginning := <-began
+		<-first
+		time.Sleep(abandonAfter / 2)
+		if beginning.Err() != nil {
+			t.Fatal("abandoned while somebody waits")
+		}
+		<-second
+		time.Sleep(abandonAfter / 2)
+		if beginning.Err() != nil {
+			t.Fatal("abandoned at once")
+		}
+		third := wait(time.Minute)
+		time.Sleep(abandonAfter)
+		if beginning.Err() != nil {
+			t.Fatal("abandoned though somebody came back")
+		}
+		<-third
+		<-beginning.Done()
+		fourth := wait(time.Second)
+		if again := <-began; again.Err() != nil {
+			t.Error("the next caller was given what is abandoned")
+		}
+		<-fourth
+		time.Sleep(2 * abandonAfter)
+		synctest.Wait()
+		if len(ts.byProduct) > 0 {
+			t.Error("the slot stays behind")
+		}
+	})
+}

@@ -24,55 +24,90 @@ type Product struct {
 	CreateTime      time.Time
 }
 
-// Raised is what a shard answers to a tenure that it accepts.
+// Raised is what a shard answers to a tenure.
 type Raised struct {
+	Fenced    bool     // the shard knows a newer tenure; nothing else is set
 	Purchased int64    // units sold by this shard up to now
 	Product   *Product // nil when the shard does not know the product yet
 }
 
 // The comparison is strict: an equal token of another tenure is refused. The
 // second alternative admits the same tenure again, whose first answer was lost.
-const raiseFence = `
+//
+// Each row is compared and read in its newest version, whatever the statement's
+// snapshot says, and locked in product order, as by those who commit.
+const raiseFences = `
 INSERT INTO fences AS f (product_id, topology, token, tenure_id)
-VALUES (@product_id, @topology, @token, @tenure_id)
+SELECT product_id, topology, token, tenure_id
+  FROM unnest(@product_ids::text[], @topologies::bigint[], @tokens::bigint[], @tenure_ids::uuid[])
+       AS mine (product_id, topology, token, tenure_id)
+ ORDER BY product_id COLLATE "C"
 ON CONFLICT (product_id) DO UPDATE
    SET topology = EXCLUDED.topology, token = EXCLUDED.token, tenure_id = EXCLUDED.tenure_id
  WHERE (f.topology, f.token) < (EXCLUDED.topology, EXCLUDED.token)
     OR (f.topology, f.token, f.tenure_id) = (EXCLUDED.topology, EXCLUDED.token, EXCLUDED.tenure_id)
-RETURNING purchased`
+RETURNING product_id, purchased`
 
-const selectProduct = `
-SELECT product_id, amount_in_storage, create_time FROM products WHERE product_id = @product_id`
+const selectTheseProducts = `
+SELECT product_id, amount_in_storage, create_time FROM products WHERE product_id = ANY(@product_ids)`
 
-// Raise makes the tenure the product's newest in this shard. Once it returns
-// nil, no older tenure can change anything of the product here. It returns
-// ErrFenced when the shard knows a newer tenure. It may be repeated after any
-// other error.
-//
-// The product is read by a statement of its own after the fence: read in the
-// same statement, it would be as old as the statement's start, and a product
-// created while the fence waited for its row would be missed.
+// Raise is RaiseAll for one tenure. It returns ErrFenced when the shard knows a newer
+// one.
 func (s *Shard) Raise(ctx context.Context, f Fence) (Raised, error) {
-	args := pgx.NamedArgs{
-		"product_id": f.ProductID, "topology": f.Topology, "token": f.Token, "tenure_id": f.TenureID,
+	raised, err := s.RaiseAll(ctx, []Fence{f})
+	switch {
+	case err != nil:
+		return Raised{}, err
+	case raised[0].Fenced:
+		return Raised{}, fmt.Errorf("shard %s: raise fence: %w", s.name, ErrFenced)
 	}
-	var raised Raised
+	return raised[0], nil
+}
+
+// RaiseAll makes each tenure its product's newest in this shard, unless the shard
+// knows a newer one. Once it returns, no older tenure can change anything of these
+// products here. It answers in the order of the fences, whose products must be
+// different ones. It may be repeated after an error; a *RefusedError may be the
+// fault of one product alone.
+//
+// The products are read by a statement of their own after the fences: read in the
+// same statement, they would be as old as the statement's start, and a product
+// created while a fence waited for its row would be missed.
+func (s *Shard) RaiseAll(ctx context.Context, fences []Fence) ([]Raised, error) {
+	n := len(fences)
+	ids, tenures := make([]string, n), make([]uuid.UUID, n)
+	topologies, tokens := make([]int64, n), make([]int64, n)
+	raised := make(map[string]*Raised, n)
+	for i, f := range fences {
+		ids[i], topologies[i], tokens[i], tenures[i] = f.ProductID, f.Topology, f.Token, f.TenureID
+		raised[f.ProductID] = &Raised{Fenced: true}
+	}
+	args := pgx.NamedArgs{"product_ids": ids, "topologies": topologies, "tokens": tokens, "tenure_ids": tenures}
 	batch := &pgx.Batch{}
-	batch.Queue(raiseFence, args).QueryRow(func(row pgx.Row) error {
-		return row.Scan(&raised.Purchased)
+	batch.Queue(raiseFences, args).Query(func(rows pgx.Rows) error {
+		var id string
+		var purchased int64
+		_, err := pgx.ForEachRow(rows, []any{&id, &purchased}, func() error {
+			*raised[id] = Raised{Purchased: purchased}
+			return nil
+		})
+		return err
 	})
-	batch.Queue(selectProduct, pgx.NamedArgs{"product_id": f.ProductID}).Query(func(rows pgx.Rows) error {
+	batch.Queue(selectTheseProducts, args).Query(func(rows pgx.Rows) error {
 		products, err := pgx.CollectRows(rows, pgx.RowToAddrOfStructByPos[Product])
-		if len(products) == 1 {
-			raised.Product = products[0]
+		for _, p := range products {
+			raised[p.ProductID].Product = p
 		}
 		return err
 	})
-	err := s.pool.SendBatch(ctx, batch).Close()
-	if isNoRows(err) {
-		return Raised{}, fmt.Errorf("shard %s: raise fence: %w", s.name, ErrFenced)
+	if err := s.pool.SendBatch(ctx, batch).Close(); err != nil {
+		return nil, fmt.Errorf("shard %s: raise fences: %w", s.name, commitError(err))
 	}
-	return raised, s.readError("raise fence", err)
+	answers := make([]Raised, n)
+	for i, id := range ids {
+		answers[i] = *raised[id]
+	}
+	return answers, nil
 }
 
 // The row lock on the fence orders this against a newer tenure's Raise.

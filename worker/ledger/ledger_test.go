@@ -124,6 +124,32 @@ func TestFenceAdmitsOnlyNewerTenures(t *testing.T) {
 
 // A new tenure sells what the total leaves, so a total that misses a purchase
 // committed while the fence waited for its row oversells.
+// Many tenures begin in one statement, and each stands alone.
+func TestFencesRaisedTogetherAreAnsweredApart(t *testing.T) {
+	d := newDatabase(t)
+	newer := d.begin(t, "fenced", 9, 10)
+	d.begin(t, "sold", 1, 10)
+	older := ledger.Fence{ProductID: "fenced", Topology: 1, Token: 8, TenureID: uuid.New()}
+	sold := ledger.Fence{ProductID: "sold", Topology: 1, Token: 8, TenureID: uuid.New()}
+	unknown := ledger.Fence{ProductID: "unknown", Topology: 1, Token: 8, TenureID: uuid.New()}
+	raised, err := d.RaiseAll(t.Context(), []ledger.Fence{unknown, older, sold})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r := raised[0]; r.Fenced || r.Product != nil {
+		t.Errorf("unknown product: %+v", r)
+	}
+	if r := raised[1]; !r.Fenced {
+		t.Errorf("older token: %+v", r)
+	}
+	if r := raised[2]; r.Fenced || r.Product == nil || r.Product.ProductID != "sold" {
+		t.Errorf("newer token: %+v", r)
+	}
+	if again, err := d.RaiseAll(t.Context(), []ledger.Fence{sold, newer}); err != nil || again[0].Fenced || again[1].Fenced {
+		t.Errorf("raised again: %+v, %v", again, err)
+	}
+}
+
 func TestRaiseSeesWhatCommittedWhileItWaited(t *testing.T) {
 	d := newDatabase(t)
 	old := d.begin(t, "p", 10, 100)

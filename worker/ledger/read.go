@@ -81,9 +81,33 @@ func (s *Shard) Verify(ctx context.Context, checks []Check) ([]Checked, error) {
 
 // Product reads one product. It returns ErrNotFound when this shard has none.
 func (s *Shard) Product(ctx context.Context, productID string) (*Product, error) {
-	rows, _ := s.pool.Query(ctx, selectProduct, pgx.NamedArgs{"product_id": productID})
-	p, err := pgx.CollectExactlyOneRow(rows, pgx.RowToAddrOfStructByPos[Product])
-	return p, s.readError("read product", err)
+	products, err := s.TheseProducts(ctx, []string{productID})
+	if err == nil && products[0] == nil {
+		err = s.readError("read product", pgx.ErrNoRows)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return products[0], nil
+}
+
+// TheseProducts reads products, in the order of the ids; nil for those that the shard
+// does not know.
+func (s *Shard) TheseProducts(ctx context.Context, ids []string) ([]*Product, error) {
+	rows, _ := s.pool.Query(ctx, selectTheseProducts, pgx.NamedArgs{"product_ids": ids})
+	found, err := pgx.CollectRows(rows, pgx.RowToAddrOfStructByPos[Product])
+	if err != nil {
+		return nil, s.readError("read products", err)
+	}
+	byID := make(map[string]*Product, len(found))
+	for _, p := range found {
+		byID[p.ProductID] = p
+	}
+	products := make([]*Product, len(ids))
+	for i, id := range ids {
+		products[i] = byID[id]
+	}
+	return products, nil
 }
 
 const selectProducts = `

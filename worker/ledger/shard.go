@@ -57,7 +57,7 @@ type Config struct {
 	// transaction is ended after StatementTimeout, so that a stalled holder
 	// cannot keep a fence locked.
 	StatementTimeout, LockTimeout time.Duration
-	MaxConns                      int32 // 16 when zero
+	MaxConns                      int32 // 8 when zero
 }
 
 // Shard is one Postgres database. It is safe for concurrent use.
@@ -91,7 +91,7 @@ func Open(cfg Config) (*Shard, error) {
 		params[method] = "off"
 	}
 	pc.ConnConfig.ConnectTimeout = cmp.Or(pc.ConnConfig.ConnectTimeout, 2*time.Second)
-	pc.MaxConns = cmp.Or(cfg.MaxConns, 16)
+	pc.MaxConns = cmp.Or(cfg.MaxConns, 8)
 	if cfg.ClusterID != uuid.Nil {
 		pc.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
 			return checkIdentity(ctx, conn, cfg.Name, cfg.ClusterID)
