@@ -99,6 +99,10 @@ func release(ctx context.Context, lock *lockmgr.Lock) {
 // if it is dead, its lock is taken from it.
 func (b *beginner) lock(ctx context.Context, productID string) (*lockmgr.Lock, error) {
 	lock, err := b.locks.TryAcquire(ctx, productID)
+	var held *lockmgr.HeldError
+	if errors.As(err, &held) && b.takeover.evictIfGone(ctx, held.Holder) {
+		lock, err = b.locks.TryAcquire(ctx, productID)
+	}
 	if errors.Is(err, lockmgr.ErrHeld) {
 		stop := b.takeover.watch(ctx, productID)
 		lock, err = b.locks.Acquire(ctx, productID)

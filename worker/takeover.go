@@ -86,7 +86,7 @@ func (o *takeover) look(ctx context.Context, productID string) {
 				unanswered = 0
 			}
 			if isDead(found, unanswered) {
-				o.evict(ctx, holder, found)
+				_ = o.evict(ctx, holder, found) // the next look tells
 			}
 		}
 		select {
@@ -95,6 +95,17 @@ func (o *takeover) look(ctx context.Context, productID string) {
 		case <-tick.C:
 		}
 	}
+}
+
+// evictIfGone evicts a holder at whose address nobody listens, and reports whether it
+// did. It spares those who come after a killed worker the queue: there are as
+// many of them as it had products.
+func (o *takeover) evictIfGone(ctx context.Context, holder lockmgr.Holder) bool {
+	w, ok := addressOf(holder)
+	if !ok || o.connect(ctx, w) != refused {
+		return false
+	}
+	return o.evict(ctx, holder, refused)
 }
 
 // signOfLife is what a probe of a holder found.
@@ -118,10 +129,25 @@ func isDead(found signOfLife, unanswered int) bool {
 // probe asks the holder's address whether the holder is the process there. A
 // holder whose owner says no address counts as alive: its lease decides.
 func (o *takeover) probe(ctx context.Context, holder lockmgr.Holder) signOfLife {
-	var w cluster.Worker
-	if json.Unmarshal([]byte(holder.Owner), &w) != nil || w.Address == "" {
+	w, ok := addressOf(holder)
+	if !ok {
 		return alive
 	}
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	if found := o.connect(ctx, w); found != alive {
+		return found
+	}
+	return o.askInstance(ctx, w)
+}
+
+func addressOf(holder lockmgr.Holder) (w cluster.Worker, ok bool) {
+	err := json.Unmarshal([]byte(holder.Owner), &w)
+	return w, err == nil && w.Address != ""
+}
+
+// connect finds out whether anybody listens at the holder's address.
+func (o *takeover) connect(ctx context.Context, w cluster.Worker) signOfLife {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", w.Address)
@@ -132,7 +158,7 @@ func (o *takeover) probe(ctx context.Context, holder lockmgr.Holder) signOfLife 
 		return silent
 	}
 	_ = conn.Close()
-	return o.askInstance(ctx, w)
+	return alive
 }
 
 // askInstance uses the standard health service, in which a worker has an entry
@@ -154,21 +180,23 @@ func (o *takeover) askInstance(ctx context.Context, w cluster.Worker) signOfLife
 	}
 }
 
-func (o *takeover) evict(ctx context.Context, holder lockmgr.Holder, why signOfLife) {
+// evict reports whether it was this holder that it evicted.
+func (o *takeover) evict(ctx context.Context, holder lockmgr.Holder, why signOfLife) bool {
 	if ctx.Err() != nil || !o.mayEvict(eviction{holder.Name, holder.Owner}) {
-		return
+		return false
 	}
 	evicted, err := o.locks.Evict(ctx, holder)
 	switch {
 	case err != nil:
 		o.log.Warn("dead holder not evicted", "product", holder.Name, "holder", holder.Owner, "error", err)
-		return
+		return false
 	case !evicted: // it is not what it was when it was looked at
-		return
+		return false
 	}
 	o.metrics.takeovers.WithLabelValues(why.label()).Inc()
 	o.log.Info("dead holder evicted", "product", holder.Name, "holder", holder.Owner,
 		"token", holder.Token, "reason", string(why))
+	return true
 }
 
 // mayEvict keeps the pause between two takeovers of one product from one owner.
