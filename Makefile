@@ -7,7 +7,7 @@ GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 BUF      := github.com/bufbuild/buf/cmd/buf@v1.75.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test chaos lint generate check-generated build postgres spin
+.PHONY: help demo dev test chaos bench-smoke lint generate check-generated build postgres spin
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ test: postgres spin ## run all tests, with the race detector
 
 chaos: postgres ## run the tests that break processes; minutes
 	$(GO) test -race -timeout 15m -tags chaos $(ARGS) ./deploy/chaos
+
+bench-smoke: postgres build ## sell in every way for a moment; fails when one errs or an audit does
+	bin/holdfast bench --smoke $(ARGS)
 
 lint: ## run the linters
 	$(GO) run $(GOLANGCI) run

@@ -3,9 +3,6 @@ package lockmgr
 import (
 	"context"
 	"sync"
-	"time"
-
-	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // keysPerTxn is less than etcd's limit of 128 operations.
@@ -15,9 +12,8 @@ const keysPerTxn = 100
 // what could not be written is tried again while the key's lease lives: after that
 // there is no key.
 type freer struct {
-	client  *clientv3.Client
-	timeout time.Duration // of one write
-	lives   func(*lease) bool
+	deleteKeys func(context.Context, []string) (int, error)
+	lives      func(*lease) bool
 
 	ctx     context.Context // ends when nothing is tried any more
 	stop    context.CancelFunc
@@ -35,8 +31,8 @@ type freeing struct {
 	done  chan error // has room for the first answer; nil when nobody waits
 }
 
-func newFreer(client *clientv3.Client, timeout time.Duration, lives func(*lease) bool) *freer {
-	f := &freer{client: client, timeout: timeout, lives: lives}
+func newFreer(deleteKeys func(context.Context, []string) (int, error), lives func(*lease) bool) *freer {
+	f := &freer{deleteKeys: deleteKeys, lives: lives}
 	f.ctx, f.stop = context.WithCancel(context.Background())
 	return f
 }
@@ -95,13 +91,11 @@ func (f *freer) work() {
 }
 
 func (f *freer) write(some []freeing) error {
-	ctx, cancel := context.WithTimeout(f.ctx, f.timeout)
-	defer cancel()
-	deletes := make([]clientv3.Op, len(some))
+	keys := make([]string, len(some))
 	for i, it := range some {
-		deletes[i] = clientv3.OpDelete(it.key)
+		keys[i] = it.key
 	}
-	_, err := f.client.Txn(ctx).Then(deletes...).Commit()
+	_, err := f.deleteKeys(f.ctx, keys)
 	return err
 }
 

@@ -3,6 +3,7 @@ package lockmgr
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -79,4 +80,46 @@ func (m *Manager) Evict(ctx context.Context, h Holder) (evicted bool, err error)
 		return false, fmt.Errorf("evict %s from lock %q: %w", h.Owner, h.Name, err)
 	}
 	return resp.Succeeded, nil
+}
+
+// EvictOwner evicts an owner that is known to be dead from all that it holds and waits
+// for, a hundred keys in a write, and returns how many there were. What Evict says of
+// holders that are alive goes here too. Owner strings must then tell processes apart:
+// whoever has the same is evicted as well.
+func (m *Manager) EvictOwner(ctx context.Context, owner string) (evicted int, err error) {
+	var keys []string
+	_, err = m.scan(ctx, func(kv *mvccpb.KeyValue) {
+		if string(kv.Value) == owner {
+			keys = append(keys, string(kv.Key))
+		}
+	})
+	if err != nil {
+		return 0, fmt.Errorf("evict %s: %w", owner, err)
+	}
+	for some := range slices.Chunk(keys, keysPerTxn) {
+		n, err := m.deleteKeys(ctx, some)
+		evicted += n
+		if err != nil {
+			return evicted, fmt.Errorf("evict %s: %w", owner, err)
+		}
+	}
+	return evicted, nil
+}
+
+// deleteKeys needs no guard: no key is ever put for a second claim.
+func (m *Manager) deleteKeys(ctx context.Context, keys []string) (deleted int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, m.ttl)
+	defer cancel()
+	deletes := make([]clientv3.Op, len(keys))
+	for i, key := range keys {
+		deletes[i] = clientv3.OpDelete(key)
+	}
+	resp, err := m.client.Txn(ctx).Then(deletes...).Commit()
+	if err != nil {
+		return 0, err
+	}
+	for _, r := range resp.Responses {
+		deleted += int(r.GetResponseDeleteRange().GetDeleted())
+	}
+	return deleted, nil
 }

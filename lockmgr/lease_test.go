@@ -117,7 +117,7 @@ func TestLocksShareLeases(t *testing.T) {
 func TestStuckLockIsLetGoAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := &Manager{leases: map[clientv3.LeaseID]*lease{}, byName: map[string][]*claim{}, log: hclog.NewNullLogger()}
-		m.freer = newFreer(nil, time.Second, m.lives)
+		m.freer = newFreer(nil, m.lives)
 		m.freer.stop() // etcd is not of this test
 		working := true
 		m.alive = func(name string) bool { return name != "stuck" || working }

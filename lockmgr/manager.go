@@ -108,7 +108,7 @@ func New(cfg Config) (*Manager, error) {
 	m.log = m.log.Named("lockmgr")
 	m.renewer = newRenewer(pb.NewLeaseClient(m.client.ActiveConnection()), m.checkAlive, m.leaseOver, m.log)
 	m.reaper = newReaper(m.client, m.forget, m.log)
-	m.freer = newFreer(m.client, m.ttl, m.lives)
+	m.freer = newFreer(m.deleteKeys, m.lives)
 	m.base, m.stop = context.WithCancel(context.Background())
 	return m, nil
 }

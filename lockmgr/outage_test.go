@@ -149,6 +149,9 @@ func TestPausedWaiterKeepsItsPlaceOverCompaction(t *testing.T) {
 
 	first := acquire(t, holder, "x")
 	waiter := enqueue(t, paused, client, prefix, "x")
+	if _, err := paused.Holder(t.Context(), "x"); err != nil { // over the same connection: it has heard of its place
+		t.Fatal(err)
+	}
 	p.Cut()
 	third := enqueue(t, rival, client, prefix, "x")
 	release(t, first)

@@ -35,6 +35,7 @@ type locks interface {
 	Acquire(ctx context.Context, name string) (*lockmgr.Lock, error)
 	Holder(ctx context.Context, name string) (lockmgr.Holder, error)
 	Evict(ctx context.Context, holder lockmgr.Holder) (evicted bool, err error)
+	EvictOwner(ctx context.Context, owner string) (evicted int, err error)
 }
 
 // begin returns a tenure that sells. Its errors are ErrProductNotFound,

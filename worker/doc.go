@@ -7,7 +7,7 @@
 // available is what it may still admit: the storage, less what every shard had
 // sold when the tenure began, less what it has sent since. A lane carries the
 // purchases of all tenures to one shard, one batch at a time: while a batch
-// commits, the next one gathers.
+// commits, the next one gathers. So do the fences of tenures that begin.
 //
 // # The life of a tenure
 //
@@ -65,13 +65,18 @@
 //   - The holder of a lock is dead (its port refuses, another process answers
 //     there, or two probes go unanswered): its key is deleted and the lock
 //     taken at once. That is safe because a holder that was alive after all is
-//     fenced.
+//     fenced. Of a process that is certainly gone, all keys are deleted.
 //   - The work on a product is stuck, while the process lives and renews: its lock
-//     is not renewed any more, and goes to whoever wants it.
+//     ends after a TTL, alone, and goes to whoever wants it.
 //   - etcd is away: tenures go on selling; purchases that need a new one fail
 //     with LOCK_UNAVAILABLE once their deadline has passed.
-//   - A shard is away: purchases of its customers fail with SHARD_UNAVAILABLE,
-//     and products without a tenure wait for it. Others go on.
+//   - A shard is away: after two pings without an answer contact is lost, and
+//     whatever needs the shard fails with SHARD_UNAVAILABLE at once until it is
+//     found again: purchases of its customers, and products without a tenure.
+//     Others go on. A purchase that may be stored there stays counted, and its
+//     tenure ends when contact is back.
+//   - Nobody waits for a tenure that begins: it is abandoned after a second, so
+//     that it does not take the product from where its buyers are now.
 //
 // The worker does not route (coordinator does), and holds nothing of a customer
 // while a payment provider is asked.

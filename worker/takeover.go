@@ -42,12 +42,15 @@ type takeover struct {
 
 	metrics *metrics
 
+	base       context.Context // ends when nothing is to be evicted any more
+	background sync.WaitGroup
+
 	mu     sync.Mutex
 	past   map[eviction]pastTakeovers
 	pruned time.Time
 }
 
-// eviction is who lost which product. A holder that was started again is another
+// eviction is who lost which product, "" for all of them. A holder that was started again is another
 // owner: it is not the same fight.
 type eviction struct{ productID, owner string }
 
@@ -196,7 +199,27 @@ func (o *takeover) evict(ctx context.Context, holder lockmgr.Holder, why signOfL
 	o.metrics.takeovers.WithLabelValues(why.label()).Inc()
 	o.log.Info("dead holder evicted", "product", holder.Name, "holder", holder.Owner,
 		"token", holder.Token, "reason", string(why))
+	if why != silent {
+		o.evictAll(holder.Owner, why)
+	}
 	return true
+}
+
+// evictAll evicts a process that is certainly gone from all that it held, so that those
+// who want its other products find them free.
+func (o *takeover) evictAll(owner string, why signOfLife) {
+	if !o.mayEvict(eviction{owner: owner}) {
+		return
+	}
+	o.background.Go(func() {
+		n, err := o.locks.EvictOwner(o.base, owner)
+		o.metrics.takeovers.WithLabelValues(why.label()).Add(float64(n))
+		if err != nil {
+			o.log.Warn("dead worker not evicted", "worker", owner, "products", n, "error", err)
+			return
+		}
+		o.log.Info("dead worker evicted", "worker", owner, "products", n, "reason", string(why))
+	})
 }
 
 // mayEvict keeps the pause between two takeovers of one product from one owner.

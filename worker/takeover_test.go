@@ -44,10 +44,13 @@ func TestIsDead(t *testing.T) {
 }
 
 func newTakeover(t testing.TB, locks locks) *takeover {
-	return &takeover{
+	o := &takeover{
+		base:  t.Context(),
 		locks: locks, log: localtest.Logger(t), past: map[eviction]pastTakeovers{}, metrics: newMetrics(prometheus.NewRegistry()),
 		dial: []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials())},
 	}
+	t.Cleanup(o.background.Wait)
+	return o
 }
 
 func listen(t testing.TB) net.Listener {

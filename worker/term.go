@@ -21,6 +21,7 @@ type term struct {
 	shards   []*ledger.Shard
 	lanes    *lanes
 	tenures  *tenures
+	takeover *takeover
 	service  *service
 }
 
@@ -36,13 +37,14 @@ func (w *Worker) openTerm(ctx context.Context, view cluster.View) (*term, error)
 		behind[i] = s
 	}
 	t.lanes = newLanes(behind, w.log)
+	t.takeover = &takeover{
+		locks: w.locks, log: w.log, past: map[eviction]pastTakeovers{}, metrics: w.metrics,
+		dial: []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy()},
+	}
 	b := &beginner{
 		topology: t.topology, shards: t.shards, locks: w.locks, lanes: t.lanes,
 		timeout: w.cfg.BeginTimeout, log: w.log, metrics: w.metrics,
-		takeover: &takeover{
-			locks: w.locks, log: w.log, past: map[eviction]pastTakeovers{}, metrics: w.metrics,
-			dial: []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy()},
-		},
+		takeover: t.takeover,
 	}
 	t.tenures = newTenures(w.cfg.MinimumTenure, w.cfg.IdleTenure, w.metrics)
 	t.tenures.begin = b.begin
@@ -113,7 +115,7 @@ func (t *term) run(ctx context.Context, w *Worker) (next *term, err error) {
 	defer stopLanes()
 	selling, stopSelling := context.WithCancel(base)
 	defer stopSelling()
-	t.tenures.starting = selling
+	t.tenures.starting, t.takeover.base = selling, selling
 	lanesDone := make(chan struct{})
 	go func() { t.lanes.run(base); close(lanesDone) }()
 
@@ -130,6 +132,7 @@ func (t *term) run(ctx context.Context, w *Worker) (next *term, err error) {
 	// is sent on then: the next worker finds it free, and need not queue for it.
 	err = errors.Join(err, t.tenures.drain(drainCtx))
 	w.front.serve(nil)
+	t.takeover.background.Wait()
 	stopLanes()
 	<-lanesDone
 	t.close()

@@ -38,6 +38,7 @@ func Conformance(t *testing.T, open func(t *testing.T) Join) {
 		{"EvictHitsOnlyWhatWasSeen", evictHitsOnlyWhatWasSeen},
 		{"EvictedOwnerLearnsItAtOnce", evictedOwnerLearnsItAtOnce},
 		{"EvictedOwnerMayComeAgain", evictedOwnerMayComeAgain},
+		{"EvictOwnerTakesAllOfIt", evictOwnerTakesAllOfIt},
 		{"ContentionIsSeen", contentionIsSeen},
 		{"ContentionBeforeOwnershipIsSeen", contentionBeforeOwnershipIsSeen},
 		{"ContentionWithinOneOwnerIsSeen", contentionWithinOneOwnerIsSeen},
@@ -206,6 +207,26 @@ func evictHitsOnlyWhatWasSeen(t *testing.T, join Join) {
 		t.Errorf("evict the holder: %t, %v", evicted, err)
 	}
 	acquire(t, b, "x")
+}
+
+// A dead process may have held ten thousand.
+func evictOwnerTakesAllOfIt(t *testing.T, join Join) {
+	dead, heir := join("dead"), join("heir")
+	x, y := acquire(t, dead, "x"), acquire(t, dead, "y")
+	kept := acquire(t, heir, "z")
+	if n, err := heir.EvictOwner(t.Context(), "dead"); n != 2 || err != nil {
+		t.Errorf("evicted %d, %v; want 2", n, err)
+	}
+	for _, lock := range []*lockmgr.Lock{x, y} {
+		awaitClosed(t, lock.Context().Done(), "the end of "+lock.Name())
+		acquire(t, heir, lock.Name())
+	}
+	if err := kept.Context().Err(); err != nil {
+		t.Errorf("the other owner's lock has ended: %v", err)
+	}
+	if n, err := heir.EvictOwner(t.Context(), "nobody"); n != 0 || err != nil {
+		t.Errorf("evicted %d of nobody's, %v", n, err)
+	}
 }
 
 // No renewal can tell it, and no waiter.

@@ -20,6 +20,7 @@ type Locks interface {
 	Holder(ctx context.Context, name string) (lockmgr.Holder, error)
 	Holders(ctx context.Context) ([]lockmgr.Holder, error)
 	Evict(ctx context.Context, h lockmgr.Holder) (evicted bool, err error)
+	EvictOwner(ctx context.Context, owner string) (evicted int, err error)
 	Drain(ctx context.Context) error
 }
 

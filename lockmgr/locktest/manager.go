@@ -135,6 +135,23 @@ func (m *Manager) Evict(_ context.Context, h lockmgr.Holder) (evicted bool, err 
 	return false, nil
 }
 
+// EvictOwner is lockmgr.Manager.EvictOwner.
+func (m *Manager) EvictOwner(_ context.Context, owner string) (evicted int, err error) {
+	m.space.mu.Lock()
+	defer m.space.mu.Unlock()
+	if m.space.down != nil {
+		return 0, fmt.Errorf("evict %s: %w", owner, m.space.down)
+	}
+	for _, c := range m.space.all() {
+		if c.manager.owner == owner {
+			m.space.remove(c)
+			c.end(lockmgr.ErrLost)
+			evicted++
+		}
+	}
+	return evicted, nil
+}
+
 // Drain is lockmgr.Manager.Drain.
 func (m *Manager) Drain(context.Context) error {
 	m.space.mu.Lock()

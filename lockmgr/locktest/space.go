@@ -195,3 +195,6 @@ func (c *claim) holder() lockmgr.Holder {
 
 // key tells acquisitions apart.
 func (c *claim) key() string { return fmt.Sprintf("%s/%d", c.name, c.lease) }
+
+// all returns everybody who waits or owns.
+func (s *Space) all() []*claim { return slices.Concat(slices.Collect(maps.Values(s.queues))...) }
