@@ -149,7 +149,7 @@ func (s *shop) BatchCreatePurchases(
 }
 
 // StreamPurchases is for buyers; coordinators do not call it.
-func (s *shop) StreamPurchases(grpc.BidiStreamingServer[holdfastv1.CreatePurchaseRequest, holdfastv1.StreamPurchasesResponse]) error {
+func (s *shop) StreamPurchases(grpc.BidiStreamingServer[holdfastv1.StreamPurchasesRequest, holdfastv1.StreamPurchasesResponse]) error {
 	return status.Error(codes.Unimplemented, "not a coordinator")
 }
 

@@ -17,7 +17,7 @@ import (
 // next one is read when one of them is answered.
 const maxInStream = 1024
 
-type purchaseStream = grpc.BidiStreamingServer[holdfastv1.CreatePurchaseRequest, holdfastv1.StreamPurchasesResponse]
+type purchaseStream = grpc.BidiStreamingServer[holdfastv1.StreamPurchasesRequest, holdfastv1.StreamPurchasesResponse]
 
 // StreamPurchases answers each purchase of the stream as CreatePurchase would,
 // all of them at once. When the coordinator stops, it answers what it has read
@@ -51,7 +51,7 @@ func (s *service) StreamPurchases(stream purchaseStream) error {
 				return *readErr
 			}
 			underWay.Go(func() {
-				answer := s.streamed(ctx, req)
+				answer := s.streamed(ctx, req.GetPurchase())
 				sending.Lock()
 				_ = stream.Send(answer) // fails only when the caller is gone
 				sending.Unlock()
@@ -65,8 +65,8 @@ var errStreamStopped = status.Error(codes.Unavailable, "the stream has ended; se
 
 // received reads a stream until it ends; then the channel is closed, and the
 // error is set unless the caller ended it.
-func received(stream purchaseStream, ended <-chan struct{}) (<-chan *holdfastv1.CreatePurchaseRequest, *error) {
-	requests := make(chan *holdfastv1.CreatePurchaseRequest)
+func received(stream purchaseStream, ended <-chan struct{}) (<-chan *holdfastv1.StreamPurchasesRequest, *error) {
+	requests := make(chan *holdfastv1.StreamPurchasesRequest)
 	var readErr error
 	go func() {
 		defer close(requests)

@@ -14,10 +14,10 @@ import (
 	"github.com/holdfast-io/holdfast/coordinator"
 )
 
-func streamed(request, product string, amount int64) *holdfastv1.CreatePurchaseRequest {
+func streamed(request, product string, amount int64) *holdfastv1.StreamPurchasesRequest {
 	r := buy(product, amount)
 	r.RequestId = request
-	return r
+	return &holdfastv1.StreamPurchasesRequest{Purchase: r}
 }
 
 // Each purchase of a stream is answered under its own request_id, whatever the

@@ -25,7 +25,7 @@ type streams struct {
 
 // purchaseStream is one stream, which one buyer at a time may write.
 type purchaseStream struct {
-	grpc.BidiStreamingClient[holdfastv1.CreatePurchaseRequest, holdfastv1.StreamPurchasesResponse]
+	grpc.BidiStreamingClient[holdfastv1.StreamPurchasesRequest, holdfastv1.StreamPurchasesResponse]
 	writing sync.Mutex
 	broken  chan struct{} // closed when no more answers come, with the reason in err
 	err     error
@@ -98,7 +98,7 @@ func (s *streams) Buy(ctx context.Context, buyer int, orders []Order, outcomes [
 
 func (b *streamBuyer) buy(ctx context.Context) error {
 	b.stream.writing.Lock()
-	err := b.stream.Send(b.request)
+	err := b.stream.Send(&holdfastv1.StreamPurchasesRequest{Purchase: b.request})
 	b.stream.writing.Unlock()
 	if err != nil {
 		return err

@@ -448,6 +448,50 @@ func (*PurchaseResult_Purchase) isPurchaseResult_Result() {}
 
 func (*PurchaseResult_Error) isPurchaseResult_Result() {}
 
+type StreamPurchasesRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Purchase      *CreatePurchaseRequest `protobuf:"bytes,1,opt,name=purchase,proto3" json:"purchase,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StreamPurchasesRequest) Reset() {
+	*x = StreamPurchasesRequest{}
+	mi := &file_holdfast_v1_purchase_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StreamPurchasesRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StreamPurchasesRequest) ProtoMessage() {}
+
+func (x *StreamPurchasesRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_purchase_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StreamPurchasesRequest.ProtoReflect.Descriptor instead.
+func (*StreamPurchasesRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_purchase_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *StreamPurchasesRequest) GetPurchase() *CreatePurchaseRequest {
+	if x != nil {
+		return x.Purchase
+	}
+	return nil
+}
+
 // StreamPurchasesResponse is what CreatePurchase would have answered.
 type StreamPurchasesResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -465,7 +509,7 @@ type StreamPurchasesResponse struct {
 
 func (x *StreamPurchasesResponse) Reset() {
 	*x = StreamPurchasesResponse{}
-	mi := &file_holdfast_v1_purchase_proto_msgTypes[5]
+	mi := &file_holdfast_v1_purchase_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -477,7 +521,7 @@ func (x *StreamPurchasesResponse) String() string {
 func (*StreamPurchasesResponse) ProtoMessage() {}
 
 func (x *StreamPurchasesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_purchase_proto_msgTypes[5]
+	mi := &file_holdfast_v1_purchase_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -490,7 +534,7 @@ func (x *StreamPurchasesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamPurchasesResponse.ProtoReflect.Descriptor instead.
 func (*StreamPurchasesResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_purchase_proto_rawDescGZIP(), []int{5}
+	return file_holdfast_v1_purchase_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *StreamPurchasesResponse) GetRequestId() string {
@@ -550,7 +594,7 @@ type GetPurchaseRequest struct {
 
 func (x *GetPurchaseRequest) Reset() {
 	*x = GetPurchaseRequest{}
-	mi := &file_holdfast_v1_purchase_proto_msgTypes[6]
+	mi := &file_holdfast_v1_purchase_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -562,7 +606,7 @@ func (x *GetPurchaseRequest) String() string {
 func (*GetPurchaseRequest) ProtoMessage() {}
 
 func (x *GetPurchaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_purchase_proto_msgTypes[6]
+	mi := &file_holdfast_v1_purchase_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -575,7 +619,7 @@ func (x *GetPurchaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPurchaseRequest.ProtoReflect.Descriptor instead.
 func (*GetPurchaseRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_purchase_proto_rawDescGZIP(), []int{6}
+	return file_holdfast_v1_purchase_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *GetPurchaseRequest) GetPurchaseId() string {
@@ -603,7 +647,7 @@ type ListPurchasesRequest struct {
 
 func (x *ListPurchasesRequest) Reset() {
 	*x = ListPurchasesRequest{}
-	mi := &file_holdfast_v1_purchase_proto_msgTypes[7]
+	mi := &file_holdfast_v1_purchase_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -615,7 +659,7 @@ func (x *ListPurchasesRequest) String() string {
 func (*ListPurchasesRequest) ProtoMessage() {}
 
 func (x *ListPurchasesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_purchase_proto_msgTypes[7]
+	mi := &file_holdfast_v1_purchase_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -628,7 +672,7 @@ func (x *ListPurchasesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPurchasesRequest.ProtoReflect.Descriptor instead.
 func (*ListPurchasesRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_purchase_proto_rawDescGZIP(), []int{7}
+	return file_holdfast_v1_purchase_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListPurchasesRequest) GetProductId() string {
@@ -677,7 +721,7 @@ type ListPurchasesResponse struct {
 
 func (x *ListPurchasesResponse) Reset() {
 	*x = ListPurchasesResponse{}
-	mi := &file_holdfast_v1_purchase_proto_msgTypes[8]
+	mi := &file_holdfast_v1_purchase_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -689,7 +733,7 @@ func (x *ListPurchasesResponse) String() string {
 func (*ListPurchasesResponse) ProtoMessage() {}
 
 func (x *ListPurchasesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_purchase_proto_msgTypes[8]
+	mi := &file_holdfast_v1_purchase_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -702,7 +746,7 @@ func (x *ListPurchasesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPurchasesResponse.ProtoReflect.Descriptor instead.
 func (*ListPurchasesResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_purchase_proto_rawDescGZIP(), []int{8}
+	return file_holdfast_v1_purchase_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListPurchasesResponse) GetPurchases() []*Purchase {
@@ -756,7 +800,9 @@ const file_holdfast_v1_purchase_proto_rawDesc = "" +
 	"\x0ePurchaseResult\x123\n" +
 	"\bpurchase\x18\x01 \x01(\v2\x15.holdfast.v1.PurchaseH\x00R\bpurchase\x12*\n" +
 	"\x05error\x18\x02 \x01(\v2\x12.google.rpc.StatusH\x00R\x05errorB\b\n" +
-	"\x06result\"\xa3\x01\n" +
+	"\x06result\"^\n" +
+	"\x16StreamPurchasesRequest\x12D\n" +
+	"\bpurchase\x18\x01 \x01(\v2\".holdfast.v1.CreatePurchaseRequestB\x04\xe2A\x01\x02R\bpurchase\"\xa3\x01\n" +
 	"\x17StreamPurchasesResponse\x12\x1d\n" +
 	"\n" +
 	"request_id\x18\x01 \x01(\tR\trequestId\x123\n" +
@@ -780,11 +826,11 @@ const file_holdfast_v1_purchase_proto_rawDesc = "" +
 	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken*M\n" +
 	"\rPurchaseState\x12\x1e\n" +
 	"\x1aPURCHASE_STATE_UNSPECIFIED\x10\x00\x12\x1c\n" +
-	"\x18PURCHASE_STATE_CONFIRMED\x10\x022\xc8\x04\n" +
+	"\x18PURCHASE_STATE_CONFIRMED\x10\x022\xc9\x04\n" +
 	"\x0fPurchaseService\x12e\n" +
 	"\x0eCreatePurchase\x12\".holdfast.v1.CreatePurchaseRequest\x1a\x15.holdfast.v1.Purchase\"\x18\x82\xd3\xe4\x93\x02\x12:\x01*\"\r/v1/purchases\x12\x91\x01\n" +
-	"\x14BatchCreatePurchases\x12(.holdfast.v1.BatchCreatePurchasesRequest\x1a).holdfast.v1.BatchCreatePurchasesResponse\"$\x82\xd3\xe4\x93\x02\x1e:\x01*\"\x19/v1/purchases:batchCreate\x12_\n" +
-	"\x0fStreamPurchases\x12\".holdfast.v1.CreatePurchaseRequest\x1a$.holdfast.v1.StreamPurchasesResponse(\x010\x01\x12j\n" +
+	"\x14BatchCreatePurchases\x12(.holdfast.v1.BatchCreatePurchasesRequest\x1a).holdfast.v1.BatchCreatePurchasesResponse\"$\x82\xd3\xe4\x93\x02\x1e:\x01*\"\x19/v1/purchases:batchCreate\x12`\n" +
+	"\x0fStreamPurchases\x12#.holdfast.v1.StreamPurchasesRequest\x1a$.holdfast.v1.StreamPurchasesResponse(\x010\x01\x12j\n" +
 	"\vGetPurchase\x12\x1f.holdfast.v1.GetPurchaseRequest\x1a\x15.holdfast.v1.Purchase\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/purchases/{purchase_id}\x12m\n" +
 	"\rListPurchases\x12!.holdfast.v1.ListPurchasesRequest\x1a\".holdfast.v1.ListPurchasesResponse\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/purchasesB<Z:github.com/holdfast-io/holdfast/api/holdfast/v1;holdfastv1b\x06proto3"
 
@@ -801,7 +847,7 @@ func file_holdfast_v1_purchase_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_purchase_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_holdfast_v1_purchase_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
+var file_holdfast_v1_purchase_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_holdfast_v1_purchase_proto_goTypes = []any{
 	(PurchaseState)(0),                   // 0: holdfast.v1.PurchaseState
 	(*Purchase)(nil),                     // 1: holdfast.v1.Purchase
@@ -809,38 +855,40 @@ var file_holdfast_v1_purchase_proto_goTypes = []any{
 	(*BatchCreatePurchasesRequest)(nil),  // 3: holdfast.v1.BatchCreatePurchasesRequest
 	(*BatchCreatePurchasesResponse)(nil), // 4: holdfast.v1.BatchCreatePurchasesResponse
 	(*PurchaseResult)(nil),               // 5: holdfast.v1.PurchaseResult
-	(*StreamPurchasesResponse)(nil),      // 6: holdfast.v1.StreamPurchasesResponse
-	(*GetPurchaseRequest)(nil),           // 7: holdfast.v1.GetPurchaseRequest
-	(*ListPurchasesRequest)(nil),         // 8: holdfast.v1.ListPurchasesRequest
-	(*ListPurchasesResponse)(nil),        // 9: holdfast.v1.ListPurchasesResponse
-	(*timestamppb.Timestamp)(nil),        // 10: google.protobuf.Timestamp
-	(*status.Status)(nil),                // 11: google.rpc.Status
+	(*StreamPurchasesRequest)(nil),       // 6: holdfast.v1.StreamPurchasesRequest
+	(*StreamPurchasesResponse)(nil),      // 7: holdfast.v1.StreamPurchasesResponse
+	(*GetPurchaseRequest)(nil),           // 8: holdfast.v1.GetPurchaseRequest
+	(*ListPurchasesRequest)(nil),         // 9: holdfast.v1.ListPurchasesRequest
+	(*ListPurchasesResponse)(nil),        // 10: holdfast.v1.ListPurchasesResponse
+	(*timestamppb.Timestamp)(nil),        // 11: google.protobuf.Timestamp
+	(*status.Status)(nil),                // 12: google.rpc.Status
 }
 var file_holdfast_v1_purchase_proto_depIdxs = []int32{
 	0,  // 0: holdfast.v1.Purchase.state:type_name -> holdfast.v1.PurchaseState
-	10, // 1: holdfast.v1.Purchase.create_time:type_name -> google.protobuf.Timestamp
+	11, // 1: holdfast.v1.Purchase.create_time:type_name -> google.protobuf.Timestamp
 	2,  // 2: holdfast.v1.BatchCreatePurchasesRequest.requests:type_name -> holdfast.v1.CreatePurchaseRequest
 	5,  // 3: holdfast.v1.BatchCreatePurchasesResponse.results:type_name -> holdfast.v1.PurchaseResult
 	1,  // 4: holdfast.v1.PurchaseResult.purchase:type_name -> holdfast.v1.Purchase
-	11, // 5: holdfast.v1.PurchaseResult.error:type_name -> google.rpc.Status
-	1,  // 6: holdfast.v1.StreamPurchasesResponse.purchase:type_name -> holdfast.v1.Purchase
-	11, // 7: holdfast.v1.StreamPurchasesResponse.error:type_name -> google.rpc.Status
-	1,  // 8: holdfast.v1.ListPurchasesResponse.purchases:type_name -> holdfast.v1.Purchase
-	2,  // 9: holdfast.v1.PurchaseService.CreatePurchase:input_type -> holdfast.v1.CreatePurchaseRequest
-	3,  // 10: holdfast.v1.PurchaseService.BatchCreatePurchases:input_type -> holdfast.v1.BatchCreatePurchasesRequest
-	2,  // 11: holdfast.v1.PurchaseService.StreamPurchases:input_type -> holdfast.v1.CreatePurchaseRequest
-	7,  // 12: holdfast.v1.PurchaseService.GetPurchase:input_type -> holdfast.v1.GetPurchaseRequest
-	8,  // 13: holdfast.v1.PurchaseService.ListPurchases:input_type -> holdfast.v1.ListPurchasesRequest
-	1,  // 14: holdfast.v1.PurchaseService.CreatePurchase:output_type -> holdfast.v1.Purchase
-	4,  // 15: holdfast.v1.PurchaseService.BatchCreatePurchases:output_type -> holdfast.v1.BatchCreatePurchasesResponse
-	6,  // 16: holdfast.v1.PurchaseService.StreamPurchases:output_type -> holdfast.v1.StreamPurchasesResponse
-	1,  // 17: holdfast.v1.PurchaseService.GetPurchase:output_type -> holdfast.v1.Purchase
-	9,  // 18: holdfast.v1.PurchaseService.ListPurchases:output_type -> holdfast.v1.ListPurchasesResponse
-	14, // [14:19] is the sub-list for method output_type
-	9,  // [9:14] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	12, // 5: holdfast.v1.PurchaseResult.error:type_name -> google.rpc.Status
+	2,  // 6: holdfast.v1.StreamPurchasesRequest.purchase:type_name -> holdfast.v1.CreatePurchaseRequest
+	1,  // 7: holdfast.v1.StreamPurchasesResponse.purchase:type_name -> holdfast.v1.Purchase
+	12, // 8: holdfast.v1.StreamPurchasesResponse.error:type_name -> google.rpc.Status
+	1,  // 9: holdfast.v1.ListPurchasesResponse.purchases:type_name -> holdfast.v1.Purchase
+	2,  // 10: holdfast.v1.PurchaseService.CreatePurchase:input_type -> holdfast.v1.CreatePurchaseRequest
+	3,  // 11: holdfast.v1.PurchaseService.BatchCreatePurchases:input_type -> holdfast.v1.BatchCreatePurchasesRequest
+	6,  // 12: holdfast.v1.PurchaseService.StreamPurchases:input_type -> holdfast.v1.StreamPurchasesRequest
+	8,  // 13: holdfast.v1.PurchaseService.GetPurchase:input_type -> holdfast.v1.GetPurchaseRequest
+	9,  // 14: holdfast.v1.PurchaseService.ListPurchases:input_type -> holdfast.v1.ListPurchasesRequest
+	1,  // 15: holdfast.v1.PurchaseService.CreatePurchase:output_type -> holdfast.v1.Purchase
+	4,  // 16: holdfast.v1.PurchaseService.BatchCreatePurchases:output_type -> holdfast.v1.BatchCreatePurchasesResponse
+	7,  // 17: holdfast.v1.PurchaseService.StreamPurchases:output_type -> holdfast.v1.StreamPurchasesResponse
+	1,  // 18: holdfast.v1.PurchaseService.GetPurchase:output_type -> holdfast.v1.Purchase
+	10, // 19: holdfast.v1.PurchaseService.ListPurchases:output_type -> holdfast.v1.ListPurchasesResponse
+	15, // [15:20] is the sub-list for method output_type
+	10, // [10:15] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_purchase_proto_init() }
@@ -852,7 +900,7 @@ func file_holdfast_v1_purchase_proto_init() {
 		(*PurchaseResult_Purchase)(nil),
 		(*PurchaseResult_Error)(nil),
 	}
-	file_holdfast_v1_purchase_proto_msgTypes[5].OneofWrappers = []any{
+	file_holdfast_v1_purchase_proto_msgTypes[6].OneofWrappers = []any{
 		(*StreamPurchasesResponse_Purchase)(nil),
 		(*StreamPurchasesResponse_Error)(nil),
 	}
@@ -862,7 +910,7 @@ func file_holdfast_v1_purchase_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_purchase_proto_rawDesc), len(file_holdfast_v1_purchase_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   9,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -46,7 +46,7 @@ type PurchaseServiceClient interface {
 	// order. A caller that sends faster than it is answered is slowed down by
 	// flow control. When the stream breaks, whatever was not answered may be sent
 	// again on another one with the same request_id.
-	StreamPurchases(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[CreatePurchaseRequest, StreamPurchasesResponse], error)
+	StreamPurchases(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[StreamPurchasesRequest, StreamPurchasesResponse], error)
 	// Reads one purchase from the one shard that its id names.
 	GetPurchase(ctx context.Context, in *GetPurchaseRequest, opts ...grpc.CallOption) (*Purchase, error)
 	// Lists purchases, one region after the other, in each by purchase_id, which
@@ -82,18 +82,18 @@ func (c *purchaseServiceClient) BatchCreatePurchases(ctx context.Context, in *Ba
 	return out, nil
 }
 
-func (c *purchaseServiceClient) StreamPurchases(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[CreatePurchaseRequest, StreamPurchasesResponse], error) {
+func (c *purchaseServiceClient) StreamPurchases(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[StreamPurchasesRequest, StreamPurchasesResponse], error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	stream, err := c.cc.NewStream(ctx, &PurchaseService_ServiceDesc.Streams[0], PurchaseService_StreamPurchases_FullMethodName, cOpts...)
 	if err != nil {
 		return nil, err
 	}
-	x := &grpc.GenericClientStream[CreatePurchaseRequest, StreamPurchasesResponse]{ClientStream: stream}
+	x := &grpc.GenericClientStream[StreamPurchasesRequest, StreamPurchasesResponse]{ClientStream: stream}
 	return x, nil
 }
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
-type PurchaseService_StreamPurchasesClient = grpc.BidiStreamingClient[CreatePurchaseRequest, StreamPurchasesResponse]
+type PurchaseService_StreamPurchasesClient = grpc.BidiStreamingClient[StreamPurchasesRequest, StreamPurchasesResponse]
 
 func (c *purchaseServiceClient) GetPurchase(ctx context.Context, in *GetPurchaseRequest, opts ...grpc.CallOption) (*Purchase, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
@@ -135,7 +135,7 @@ type PurchaseServiceServer interface {
 	// order. A caller that sends faster than it is answered is slowed down by
 	// flow control. When the stream breaks, whatever was not answered may be sent
 	// again on another one with the same request_id.
-	StreamPurchases(grpc.BidiStreamingServer[CreatePurchaseRequest, StreamPurchasesResponse]) error
+	StreamPurchases(grpc.BidiStreamingServer[StreamPurchasesRequest, StreamPurchasesResponse]) error
 	// Reads one purchase from the one shard that its id names.
 	GetPurchase(context.Context, *GetPurchaseRequest) (*Purchase, error)
 	// Lists purchases, one region after the other, in each by purchase_id, which
@@ -157,7 +157,7 @@ func (UnimplementedPurchaseServiceServer) CreatePurchase(context.Context, *Creat
 func (UnimplementedPurchaseServiceServer) BatchCreatePurchases(context.Context, *BatchCreatePurchasesRequest) (*BatchCreatePurchasesResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method BatchCreatePurchases not implemented")
 }
-func (UnimplementedPurchaseServiceServer) StreamPurchases(grpc.BidiStreamingServer[CreatePurchaseRequest, StreamPurchasesResponse]) error {
+func (UnimplementedPurchaseServiceServer) StreamPurchases(grpc.BidiStreamingServer[StreamPurchasesRequest, StreamPurchasesResponse]) error {
 	return status.Error(codes.Unimplemented, "method StreamPurchases not implemented")
 }
 func (UnimplementedPurchaseServiceServer) GetPurchase(context.Context, *GetPurchaseRequest) (*Purchase, error) {
@@ -224,11 +224,11 @@ func _PurchaseService_BatchCreatePurchases_Handler(srv interface{}, ctx context.
 }
 
 func _PurchaseService_StreamPurchases_Handler(srv interface{}, stream grpc.ServerStream) error {
-	return srv.(PurchaseServiceServer).StreamPurchases(&grpc.GenericServerStream[CreatePurchaseRequest, StreamPurchasesResponse]{ServerStream: stream})
+	return srv.(PurchaseServiceServer).StreamPurchases(&grpc.GenericServerStream[StreamPurchasesRequest, StreamPurchasesResponse]{ServerStream: stream})
 }
 
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
-type PurchaseService_StreamPurchasesServer = grpc.BidiStreamingServer[CreatePurchaseRequest, StreamPurchasesResponse]
+type PurchaseService_StreamPurchasesServer = grpc.BidiStreamingServer[StreamPurchasesRequest, StreamPurchasesResponse]
 
 func _PurchaseService_GetPurchase_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetPurchaseRequest)
