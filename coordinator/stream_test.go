@@ -23,13 +23,13 @@ func streamed(request, product string, amount int64) *holdfastv1.StreamPurchases
 // Each purchase of a stream is answered under its own request_id, whatever the
 // others come to, and none is forgotten when the caller has said all.
 func TestStreamAnswersEachPurchaseUnderItsRequestID(t *testing.T) {
-	f := openFront(t, coordinator.Config{}, "w1", "w2")
+	f := openFront(t, coordinator.Config{AttemptTimeout: patience, Deadline: patience}, "w1", "w2")
 	f.stock("p", 5000)
 	stream, err := f.purchases.StreamPurchases(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	const n = 3000 // more than may be under way at once
+	const n = 1200 // more than may be under way at once
 	go func() {
 		for i := range n {
 			_ = stream.Send(streamed(fmt.Sprint(i), "p", 1))

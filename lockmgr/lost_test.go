@@ -73,7 +73,10 @@ func TestLostReleaseIsRepeated(t *testing.T) {
 			direct, prefix := localtest.Etcd(t)
 			w := new(wire)
 			m := start(t, connect(t, localtest.EtcdEndpoint(t), w.option()), prefix, "a", longTTL)
+			rival := start(t, direct, prefix, "b", longTTL)
 			lock := acquire(t, m, "x")
+			waiter := enqueue(t, rival, direct, prefix, "x")
+			awaitClosed(t, lock.Contended(), "the waiter") // so the watch has passed the lock's own key
 			w.lose(lost, isDelete, nil)
 			if err := lock.Release(t.Context()); err == nil {
 				t.Error("release did not say that it may have failed")
@@ -81,6 +84,7 @@ func TestLostReleaseIsRepeated(t *testing.T) {
 			if lock.Context().Err() == nil {
 				t.Error("the lock goes on")
 			}
+			release(t, await(t, waiter))
 			awaitKeys(t, direct, prefix, 0)
 		})
 	}
