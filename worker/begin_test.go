@@ -54,7 +54,7 @@ func newSeller(t *testing.T, space *locktest.Space, name string, open ...*ledger
 	go func() { lanes.run(running); close(done) }()
 	t.Cleanup(func() {
 		stop()
-		if err := ts.drain(context.Background()); err != nil {
+		if err := ts.drain(context.Background(), 1); err != nil {
 			t.Error(err)
 		}
 		halt()

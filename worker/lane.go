@@ -213,7 +213,7 @@ func (l *lane) raise(ctx context.Context, fences []raising) {
 }
 
 // raisesAlone is how many fences of a refused batch are raised at the same time.
-const raisesAlone = 8
+const raisesAlone = 4
 
 // distinct tells apart those that may be asked together, one of each product, and those
 // that have to wait: a tenure that was given up may still be queued when the next

@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // tenures are the tenures of a worker: at most one of each product, begun when
@@ -168,7 +172,7 @@ func (ts *tenures) remove(productID string) {
 }
 
 // guard returns once the tenure has ended, which it brings about itself when
-// the tenure is idle, when another worker waits, or when the worker drains.
+// the tenure is idle, or when another worker waits.
 func (ts *tenures) guard(t *tenure) {
 	defer t.stop()
 	idle := time.NewTimer(ts.idle)
@@ -178,8 +182,6 @@ func (ts *tenures) guard(t *tenure) {
 	for {
 		select {
 		case <-t.over:
-			return
-		case <-ts.starting.Done():
 			return
 		case <-contended:
 			contended, minimum = nil, time.After(ts.minimum-time.Since(t.began))
@@ -195,27 +197,52 @@ func (ts *tenures) guard(t *tenure) {
 	}
 }
 
-// drain refuses new tenures and waits until all have settled and released.
-func (ts *tenures) drain(ctx context.Context) error {
-	ts.mu.Lock()
-	ts.draining = true
-	for _, s := range ts.byProduct {
-		select {
-		case <-s.ready:
-			if s.tenure != nil {
-				s.tenure.stop()
-			}
-		default: // still beginning: ends with the context it began under
-		}
+const (
+	// handoverSteps is in how many steps, about, a worker that stops lets go of its
+	// products. Those whose turn has not come are sold meanwhile: a buyer waits for the
+	// handover of his product, and not for that of all.
+	handoverSteps = 50
+	// handoversAtOnce is the least that a step takes.
+	handoversAtOnce = 8
+)
+
+// drain refuses new tenures, ends those that there are in so many steps, and waits
+// until all have settled and released. When ctx ends it gives up waiting.
+func (ts *tenures) drain(ctx context.Context, steps int) error {
+	slots := ts.refuse()
+	var handovers errgroup.Group
+	handovers.SetLimit(max(handoversAtOnce, len(slots)/steps))
+	for _, s := range slots {
+		handovers.Go(func() error { return s.end(ctx) })
 	}
-	ts.mu.Unlock()
-	done := make(chan struct{})
-	go func() { ts.wg.Wait(); close(done) }()
+	if err := handovers.Wait(); err != nil {
+		return fmt.Errorf("drain tenures: %w", err)
+	}
+	ts.wg.Wait() // for nothing but the last steps of what has ended
+	return nil
+}
+
+// refuse has no tenure begin any more, and returns what there is. What is still
+// beginning ends with the context that it began under.
+func (ts *tenures) refuse() []*slot {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	ts.draining = true
+	return slices.Collect(maps.Values(ts.byProduct))
+}
+
+// end ends the tenure, if it has one, also when ctx has ended, and waits until it is gone.
+func (s *slot) end(ctx context.Context) error {
+	<-s.ready // soon, for its context has ended
+	if s.tenure == nil {
+		return nil
+	}
+	s.tenure.stop()
 	select {
-	case <-done:
+	case <-s.tenure.gone:
 		return nil
 	case <-ctx.Done():
-		return fmt.Errorf("drain tenures: %w", context.Cause(ctx))
+		return context.Cause(ctx)
 	}
 }
 

@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/holdfast-io/holdfast/lockmgr"
 	"github.com/holdfast-io/holdfast/lockmgr/locktest"
 	"github.com/holdfast-io/holdfast/worker/ledger"
 )
@@ -44,7 +46,7 @@ func newDesk(t *testing.T, space *locktest.Space, owner string) *desk {
 	}
 	t.Cleanup(func() {
 		d.stop()
-		if err := d.drain(context.Background()); err != nil {
+		if err := d.drain(context.Background(), 1); err != nil {
 			t.Error(err)
 		}
 	})
@@ -202,7 +204,7 @@ func TestDrainingIsWhatEverybodyIsTold(t *testing.T) {
 		late.ProductID = "r" // comes between the two steps of draining
 		go func() { _, err := d.sell(t.Context(), late); told <- err }()
 		synctest.Wait()
-		if err := d.drain(t.Context()); err != nil {
+		if err := d.drain(t.Context(), 1); err != nil {
 			t.Fatal(err)
 		}
 		for range 2 {
@@ -214,6 +216,52 @@ func TestDrainingIsWhatEverybodyIsTold(t *testing.T) {
 			t.Errorf("after the drain: %v, want ErrDraining", err)
 		}
 		d.wantLocks(t, 1) // the rival's
+	})
+}
+
+// A buyer waits for the handover of his product, and not for that of all: a worker
+// that stops goes on selling what it has not yet let go of.
+func TestDrainSellsWhatItHasNotLetGoOf(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDesk(t, locktest.NewSpace(), "a")
+		begin, letGo := d.begin, make(chan struct{})
+		d.begin = func(ctx context.Context, product string, create int64) (*tenure, error) {
+			tn, err := begin(ctx, product, create)
+			lock := tn.lock
+			tn.lock = lockmgr.NewLock(t.Context(), product, lock.Token(), lock.Contended(), func(ctx context.Context) error {
+				<-letGo
+				return lock.Release(ctx)
+			})
+			return tn, err
+		}
+		const products = 3 * handoversAtOnce
+		sell := func(request string) (sold int) {
+			for i := range products {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				p := wish("eu", request, 1)
+				p.ProductID = fmt.Sprint(i)
+				if _, err := d.sell(ctx, p); err == nil {
+					sold++
+				}
+				cancel()
+			}
+			return sold
+		}
+		if sold := sell("r1"); sold != products {
+			t.Fatalf("%d of %d products sold", sold, products)
+		}
+		d.stop()
+		drained := make(chan error, 1)
+		go func() { drained <- d.drain(t.Context(), products) }()
+		synctest.Wait()
+		if sold := sell("r2"); sold != products-handoversAtOnce {
+			t.Errorf("%d of %d products sold while %d are handed over", sold, products, handoversAtOnce)
+		}
+		close(letGo)
+		if err := <-drained; err != nil {
+			t.Fatal(err)
+		}
+		d.wantLocks(t, 0)
 	})
 }
 

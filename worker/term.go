@@ -120,8 +120,10 @@ func (t *term) run(ctx context.Context, w *Worker) (next *term, err error) {
 	go func() { t.lanes.run(base); close(lanesDone) }()
 
 	w.front.serve(t.service)
+	steps := 1 // to the next term, which every worker begins now: nobody could sell meanwhile
 	select {
 	case <-ctx.Done():
+		steps = handoverSteps
 	case view := <-w.newer:
 		next, err = w.openTerm(ctx, view)
 	}
@@ -130,7 +132,7 @@ func (t *term) run(ctx context.Context, w *Worker) (next *term, err error) {
 	defer cancel()
 	// Whoever comes meanwhile waits for the product's lock to be given back, and
 	// is sent on then: the next worker finds it free, and need not queue for it.
-	err = errors.Join(err, t.tenures.drain(drainCtx))
+	err = errors.Join(err, t.tenures.drain(drainCtx, steps))
 	w.front.serve(nil)
 	t.takeover.background.Wait()
 	stopLanes()
