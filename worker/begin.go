@@ -24,7 +24,8 @@ type beginner struct {
 	locks    locks
 	takeover *takeover
 	lanes    *lanes
-	timeout  time.Duration // to begin one tenure
+	newest   func(context.Context) (int64, error) // the number of etcd's topology
+	timeout  time.Duration                        // to begin one tenure
 	log      hclog.Logger
 	metrics  *metrics
 }
@@ -53,6 +54,10 @@ func (b *beginner) begin(ctx context.Context, productID string, create int64) (*
 		t, err := b.attempt(ctx, productID, create)
 		if !errors.Is(err, ledger.ErrFenced) {
 			return t, err
+		}
+		// Another worker sells under the next topology already.
+		if newest, err := b.newest(ctx); err == nil && newest > b.topology.Number {
+			return nil, ErrDraining
 		}
 		// A token below the fence's: we were paused since we got it, so the next
 		// one is newer. If that goes on, etcd's revisions have gone back.

@@ -43,6 +43,7 @@ func newSeller(t *testing.T, space *locktest.Space, name string, open ...*ledger
 		metrics:  metrics,
 		topology: topology, shards: open, locks: locks, takeover: newTakeover(t, locks), lanes: lanes,
 		timeout: 5 * time.Second, log: log,
+		newest: func(context.Context) (int64, error) { return topology.Number, nil },
 	}}
 	ts := newTenures(time.Millisecond, time.Minute, metrics)
 	ts.begin = s.begin
@@ -240,12 +241,14 @@ func TestUnknownProductLeavesNothing(t *testing.T) {
 func TestTokensBelowTheFence(t *testing.T) {
 	for _, tt := range []struct {
 		name            string
-		topology, token int64
-		wantErr         bool
+		topology, token int64 // of the fences
+		newest          int64 // topology that etcd knows
+		want            error
 	}{
-		{"paused once", 1, 2, false},
-		{"etcd restored from a backup", 1, 1 << 40, true},
-		{"a newer topology", 2, 1, true},
+		{"paused once", 1, 2, 1, nil},
+		{"etcd restored from a backup", 1, 1 << 40, 1, ledger.ErrFenced},
+		{"a newer topology that etcd has lost", 2, 1, 1, ledger.ErrFenced},
+		{"a newer topology that the worker has yet to follow", 2, 1, 2, ErrDraining},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s, space, p := newShards(t), locktest.NewSpace(), newProduct()
@@ -259,18 +262,19 @@ func TestTokensBelowTheFence(t *testing.T) {
 				}
 			}
 			worker := newSeller(t, space, "a", s.open...)
+			worker.newest = func(context.Context) (int64, error) { return tt.newest, nil }
 			tenure, err := worker.begin(t.Context(), p, 0)
-			if !tt.wantErr {
+			if tt.want == nil {
 				if err != nil || tenure.available != 3 {
 					t.Fatalf("got %v, %v", tenure, err)
 				}
 				return
 			}
-			if !errors.Is(err, ledger.ErrFenced) {
-				t.Errorf("got %v, want ErrFenced", err)
+			if !errors.Is(err, tt.want) {
+				t.Errorf("got %v, want %v", err, tt.want)
 			}
-			if !strings.Contains(worker.log.String(), "restored from a backup") {
-				t.Errorf("the log does not say what happened: %s", worker.log)
+			if said := strings.Contains(worker.log.String(), "restored from a backup"); said != errors.Is(tt.want, ledger.ErrFenced) {
+				t.Errorf("the log says that etcd was restored: %t", said)
 			}
 			wantNoLocks(t, space)
 			checkLedger(t, s, p, 0)

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
 
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
@@ -13,7 +14,11 @@ type front struct {
 	holdfastv1.UnimplementedProductServiceServer
 	holdfastv1.UnimplementedPurchaseServiceServer
 	current atomic.Pointer[service]
+	once    sync.Once
+	opened  chan struct{} // closed when there was a service for the first time
 }
+
+func newFront() *front { return &front{opened: make(chan struct{})} }
 
 // alive reports whether the work on a product makes progress.
 func (f *front) alive(productID string) bool {
@@ -21,7 +26,10 @@ func (f *front) alive(productID string) bool {
 	return s == nil || s.tenures.alive(productID)
 }
 
-func (f *front) serve(s *service) { f.current.Store(s) }
+func (f *front) serve(s *service) {
+	f.current.Store(s)
+	f.once.Do(func() { close(f.opened) })
+}
 
 // pass calls a method of the current service.
 func pass[Req, Resp any](

@@ -43,8 +43,11 @@ func (w *Worker) openTerm(ctx context.Context, view cluster.View) (*term, error)
 	}
 	b := &beginner{
 		topology: t.topology, shards: t.shards, locks: w.locks, lanes: t.lanes,
-		timeout: w.cfg.BeginTimeout, log: w.log, metrics: w.metrics,
-		takeover: t.takeover,
+		timeout: w.cfg.BeginTimeout, log: w.log, metrics: w.metrics, takeover: t.takeover,
+		newest: func(ctx context.Context) (int64, error) {
+			view, err := w.cfg.Directory.View(ctx)
+			return view.Topology.Number, err
+		},
 	}
 	t.tenures = newTenures(w.cfg.MinimumTenure, w.cfg.IdleTenure, w.metrics)
 	t.tenures.begin = b.begin

@@ -93,7 +93,7 @@ func New(ctx context.Context, cfg Config) (*Worker, error) {
 		return nil, err
 	}
 	w := &Worker{
-		cfg: cfg, log: cfg.Logger.Named("worker"), front: &front{}, newer: make(chan cluster.View, 1),
+		cfg: cfg, log: cfg.Logger.Named("worker"), front: newFront(), newer: make(chan cluster.View, 1),
 		metrics: newMetrics(cfg.Metrics),
 		self: cluster.Worker{
 			Name: cfg.Name, Instance: uuid.NewString(), Address: cfg.Advertise,
@@ -135,9 +135,11 @@ func (w *Worker) Run(ctx context.Context, listener net.Listener) error {
 	var front errgroup.Group
 	front.Go(func() error {
 		defer stopServing()
+		<-w.front.opened
 		return server.Serve(listener)
 	})
 	front.Go(func() error {
+		<-w.front.opened
 		return ended(registered, w.cfg.Directory.Register(registered, w.self, registrationTTL, func(err error) {
 			w.log.Warn("not on the list of workers", "error", err)
 		}))

@@ -45,10 +45,10 @@ type QuorumConfig struct {
 type QuorumFigures struct {
 	OutageMS      int64   `json:"outage_ms"`
 	LockTTLMS     int64   `json:"lock_ttl_ms"`
-	RateBefore    float64 `json:"rate_before"` // purchases/s of the products that are held
-	RateDuring    float64 `json:"rate_during"` // the same, without a quorum
-	RateAfter     float64 `json:"rate_after"`  // the same, with it again
-	Ratio         float64 `json:"ratio"`       // of the rate during to the mean of those before and after
+	RateBefore    float64 `json:"rate_before"`     // purchases/s of the products that are held
+	RateDuring    float64 `json:"rate_during"`     // the same, without a quorum
+	RateAfter     float64 `json:"rate_after"`      // the same, with it again
+	Ratio         float64 `json:"ratio"`           // of the rate during to the mean of those before and after
 	LongestWaitMS float64 `json:"longest_wait_ms"` // of a buyer of these, without a quorum
 
 	// Until every product, held or not, was bought once more: since the first
