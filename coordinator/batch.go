@@ -5,15 +5,13 @@ import (
 	"fmt"
 	"sync"
 
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
 )
 
-// BatchCreatePurchases sends each worker the purchases of its products in one
-// call, all workers at once. What a worker does not answer goes to the next
+// BatchCreatePurchases sends each worker the purchases of its products together,
+// all workers at once. What a worker does not answer goes to the next
 // worker of each product, as a single purchase would.
 func (s *service) BatchCreatePurchases(
 	ctx context.Context, req *holdfastv1.BatchCreatePurchasesRequest,
@@ -100,31 +98,23 @@ func (r *router) batchRound(ctx context.Context, b *batch, open []int) (still []
 
 // batchAttempt sends one worker its part and keeps the answers. It returns the
 // purchases that the next worker is to be asked for.
-func (r *router) batchAttempt(ctx context.Context, b *batch, p *peer, indexes []int) ([]int, error) {
-	part := &holdfastv1.BatchCreatePurchasesRequest{}
-	for _, i := range indexes {
-		part.Requests = append(part.Requests, b.requests[i])
-	}
-	var resp *holdfastv1.BatchCreatePurchasesResponse
-	err := p.attempt(ctx, r.attemptTimeout, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
-		resp, err = holdfastv1.NewPurchaseServiceClient(conn).BatchCreatePurchases(ctx, part)
-		return err
-	})
-	if err == nil && len(resp.GetResults()) != len(indexes) {
-		err = status.Errorf(codes.Internal, "a worker gave %d results for %d purchases", len(resp.GetResults()), len(indexes))
-	}
-	var unanswered []int
-	var last error
+func (r *router) batchAttempt(ctx context.Context, b *batch, p *peer, indexes []int) (unanswered []int, last error) {
+	part := make([]*holdfastv1.CreatePurchaseRequest, len(indexes))
 	for n, i := range indexes {
-		result := failed(err)
-		if err == nil {
-			result = resp.GetResults()[n]
+		part[n] = b.requests[i]
+	}
+	ctx, cancel := p.attempt(ctx, r.attemptTimeout)
+	defer cancel()
+	for n, answer := range p.link.SellAll(ctx, part) {
+		i := indexes[n]
+		switch {
+		case !b.ways[i].settles(r, answer.Err):
+			unanswered, last = append(unanswered, i), answer.Err
+		case answer.Err != nil:
+			b.results[i] = failed(answer.Err)
+		default:
+			b.results[i] = &holdfastv1.PurchaseResult{Result: &holdfastv1.PurchaseResult_Purchase{Purchase: answer.Purchase}}
 		}
-		if said := status.ErrorProto(result.GetError()); !b.ways[i].settles(r, said) {
-			unanswered, last = append(unanswered, i), said
-			continue
-		}
-		b.results[i] = result
 	}
 	return unanswered, last
 }

@@ -31,6 +31,7 @@ type Config struct {
 	Deadline       time.Duration // 15 s; for calls that come without one
 	AttemptTimeout time.Duration // 3 s; until a worker that does not answer is passed over
 	DrainTimeout   time.Duration // 10 s
+	MaxInFlight    int           // 10,000; purchases under way at each worker
 }
 
 // Coordinator is the front door.
@@ -46,9 +47,13 @@ func New(cfg Config) (*Coordinator, error) {
 	if cfg.Directory.Client == nil {
 		return nil, errors.New("coordinator: etcd client is required")
 	}
+	if cfg.MaxInFlight < 0 {
+		return nil, errors.New("coordinator: max-in-flight must be at least 1")
+	}
 	cfg.Deadline = cmp.Or(cfg.Deadline, 15*time.Second)
 	cfg.AttemptTimeout = cmp.Or(cfg.AttemptTimeout, 3*time.Second)
 	cfg.DrainTimeout = cmp.Or(cfg.DrainTimeout, 10*time.Second)
+	cfg.MaxInFlight = cmp.Or(cfg.MaxInFlight, 10_000)
 	if cfg.Logger == nil {
 		cfg.Logger = hclog.NewNullLogger()
 	}
@@ -56,7 +61,7 @@ func New(cfg Config) (*Coordinator, error) {
 	if err != nil {
 		return nil, fmt.Errorf("coordinator: %w", err)
 	}
-	r := newRouter(cfg.AttemptTimeout, []grpc.DialOption{
+	r := newRouter(cfg.AttemptTimeout, cfg.MaxInFlight, []grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithNoProxy(), // workers are within reach
 		// A worker that is gone costs one short attempt; one that comes back is

@@ -9,6 +9,8 @@ import (
 	"google.golang.org/grpc/codes"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
+
+	"github.com/holdfast-io/holdfast/api/link"
 )
 
 // A worker that is paused, or cut off without a word, is noticed after two
@@ -22,6 +24,7 @@ const (
 type peer struct {
 	address string
 	conn    *grpc.ClientConn
+	link    *link.Link // for purchases; all else is called
 	end     context.CancelFunc
 	ended   chan struct{} // closed when nothing of the peer runs any more
 
@@ -30,13 +33,13 @@ type peer struct {
 	silence context.CancelFunc
 }
 
-func newPeer(address string, dial []grpc.DialOption) (*peer, error) {
+func newPeer(address string, limit int, dial []grpc.DialOption) (*peer, error) {
 	conn, err := grpc.NewClient(address, dial...)
 	if err != nil {
 		return nil, err
 	}
 	ctx, end := context.WithCancel(context.Background())
-	p := &peer{address: address, conn: conn, end: end, ended: make(chan struct{})}
+	p := &peer{address: address, conn: conn, link: link.New(conn, limit), end: end, ended: make(chan struct{})}
 	p.heard, p.silence = context.WithCancel(ctx)
 	go p.listen(ctx)
 	return p, nil
@@ -45,6 +48,7 @@ func newPeer(address string, dial []grpc.DialOption) (*peer, error) {
 func (p *peer) close() {
 	p.end()
 	<-p.ended
+	p.link.Close()
 	_ = p.conn.Close()
 }
 
@@ -93,16 +97,15 @@ func (p *peer) hearing() context.Context {
 	return p.heard
 }
 
-// attempt calls the worker. The call ends as well when the worker falls silent
-// meanwhile; one that begins during the silence gets its whole time, in case
-// nobody else is there.
-func (p *peer) attempt(
-	ctx context.Context, timeout time.Duration, do func(context.Context, *grpc.ClientConn) error,
-) error {
+// attempt gives the context in which the worker is asked something. It ends as well when
+// the worker falls silent meanwhile; one that begins during the silence gets its
+// whole time, in case nobody else is there.
+func (p *peer) attempt(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
-	if heard := p.hearing(); heard.Err() == nil {
-		defer context.AfterFunc(heard, cancel)()
+	heard := p.hearing()
+	if heard.Err() != nil {
+		return ctx, cancel
 	}
-	return do(ctx, p.conn)
+	forget := context.AfterFunc(heard, cancel)
+	return ctx, func() { forget(); cancel() }
 }

@@ -31,8 +31,6 @@ func TestWorkerThatFailsCostsNoPurchaseAndMakesNoSecond(t *testing.T) {
 		{"request lost, connection cut", cutBefore, 0, quick.AttemptTimeout},
 		{"reply lost, refused", refuseAfter, 1, quick.AttemptTimeout},
 		{"reply lost, connection cut", cutAfter, 1, quick.AttemptTimeout},
-		{"reply lost after headers, refused", refuseAfterHeaders, 1, quick.AttemptTimeout},
-		{"reply lost after headers, connection cut", cutAfterHeaders, 1, quick.AttemptTimeout},
 		{"request hangs", hang, 0, 5 * time.Second},
 		{"reply hangs", hangAfter, 1, 5 * time.Second},
 		{"draining", answer(errDraining), 0, quick.AttemptTimeout},
@@ -75,7 +73,7 @@ func TestEachPurchaseExistsOnceWhileWorkersFail(t *testing.T) {
 	f.stock("p", 1<<53)
 	order := f.ranked("p")
 	var n sync.Map // numbers the calls of each worker
-	faulty := []fault{nil, refuse, refuseAfter, refuseAfterHeaders, answer(errDraining), cutAfter, nil, refuseAfter}
+	faulty := []fault{nil, refuse, refuseAfter, answer(errDraining), cutAfter, nil, refuseAfter}
 	for i, w := range order[:2] {
 		w.set(func(ctx context.Context, w *worker, handle func() (any, error)) (any, error) {
 			count, _ := n.LoadOrStore(w.name, new(counter))

@@ -23,6 +23,7 @@ const (
 // router knows the workers and calls them.
 type router struct {
 	attemptTimeout time.Duration
+	limit          int // of purchases under way at each worker
 	dial           []grpc.DialOption
 
 	mu       sync.RWMutex
@@ -32,8 +33,8 @@ type router struct {
 	changed  chan struct{}    // closed when the view changes
 }
 
-func newRouter(attemptTimeout time.Duration, dial []grpc.DialOption) *router {
-	return &router{attemptTimeout: attemptTimeout, dial: dial, peers: map[string]*peer{}, changed: make(chan struct{})}
+func newRouter(attemptTimeout time.Duration, limit int, dial []grpc.DialOption) *router {
+	return &router{attemptTimeout: attemptTimeout, limit: limit, dial: dial, peers: map[string]*peer{}, changed: make(chan struct{})}
 }
 
 // update takes over a new view. Connections to workers that left, or that came
@@ -51,7 +52,7 @@ func (r *router) update(view cluster.View) error {
 		p := r.peers[w.Name]
 		if p == nil || p.address != w.Address {
 			var err error
-			if p, err = newPeer(w.Address, r.dial); err != nil {
+			if p, err = newPeer(w.Address, r.limit, r.dial); err != nil {
 				failures = errors.Join(failures, err)
 				continue
 			}
@@ -150,7 +151,7 @@ func (r *router) workers() int {
 
 // call has a worker answer for a key. It goes on to the next worker while ctx
 // lasts, as long as a worker gives no answer of its own.
-func (r *router) call(ctx context.Context, key string, do func(context.Context, *grpc.ClientConn) error) error {
+func (r *router) call(ctx context.Context, key string, do func(context.Context, *peer) error) error {
 	last := errNoWorker
 	for w := (way{}); ctx.Err() == nil; {
 		p := r.next(key, &w)
@@ -158,7 +159,9 @@ func (r *router) call(ctx context.Context, key string, do func(context.Context, 
 			r.pause(ctx, &w)
 			continue
 		}
-		err := p.attempt(ctx, r.attemptTimeout, do)
+		attempt, cancel := p.attempt(ctx, r.attemptTimeout)
+		err := do(attempt, p)
+		cancel()
 		if w.settles(r, err) {
 			return err
 		}

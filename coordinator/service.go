@@ -48,18 +48,10 @@ func ask[Client any, Req proto.Message, Resp any](
 	if err := s.check(req); err != nil {
 		return resp, err
 	}
-	return forward(ctx, s, key, req, client, method)
-}
-
-// forward has a worker answer a request that was checked.
-func forward[Client any, Req proto.Message, Resp any](
-	ctx context.Context, s *service, key string, req Req, client func(grpc.ClientConnInterface) Client,
-	method func(Client, context.Context, Req, ...grpc.CallOption) (Resp, error),
-) (resp Resp, err error) {
 	ctx, cancel := s.within(ctx)
 	defer cancel()
-	err = s.router.call(ctx, key, func(ctx context.Context, conn *grpc.ClientConn) (err error) {
-		resp, err = method(client(conn), ctx, req)
+	err = s.router.call(ctx, key, func(ctx context.Context, p *peer) (err error) {
+		resp, err = method(client(p.conn), ctx, req)
 		return err
 	})
 	return resp, err
@@ -92,7 +84,9 @@ func (s *service) ListPurchases(ctx context.Context, req *holdfastv1.ListPurchas
 		holdfastv1.NewPurchaseServiceClient, holdfastv1.PurchaseServiceClient.ListPurchases)
 }
 
-func (s *service) CreatePurchase(ctx context.Context, req *holdfastv1.CreatePurchaseRequest) (*holdfastv1.Purchase, error) {
+func (s *service) CreatePurchase(
+	ctx context.Context, req *holdfastv1.CreatePurchaseRequest,
+) (purchase *holdfastv1.Purchase, err error) {
 	if err := s.check(req); err != nil {
 		return nil, err
 	}
@@ -101,8 +95,11 @@ func (s *service) CreatePurchase(ctx context.Context, req *holdfastv1.CreatePurc
 	if err := s.complete(ctx, req, ""); err != nil {
 		return nil, err
 	}
-	return forward(ctx, s, req.GetProductId(), req,
-		holdfastv1.NewPurchaseServiceClient, holdfastv1.PurchaseServiceClient.CreatePurchase)
+	err = s.router.call(ctx, req.GetProductId(), func(ctx context.Context, p *peer) (err error) {
+		purchase, err = p.link.Sell(ctx, req)
+		return err
+	})
+	return purchase, err
 }
 
 // complete fills in what the caller left out, before the purchase is sent for

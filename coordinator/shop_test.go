@@ -133,28 +133,15 @@ func (s *shop) CreatePurchase(_ context.Context, req *holdfastv1.CreatePurchaseR
 	return proto.CloneOf(p), nil
 }
 
+// BatchCreatePurchases and StreamPurchases are for buyers; coordinators do not call them.
 func (s *shop) BatchCreatePurchases(
-	ctx context.Context, req *holdfastv1.BatchCreatePurchasesRequest,
+	context.Context, *holdfastv1.BatchCreatePurchasesRequest,
 ) (*holdfastv1.BatchCreatePurchasesResponse, error) {
-	resp := &holdfastv1.BatchCreatePurchasesResponse{}
-	for _, r := range req.GetRequests() {
-		p, err := s.CreatePurchase(ctx, r)
-		result := &holdfastv1.PurchaseResult{Result: &holdfastv1.PurchaseResult_Purchase{Purchase: p}}
-		if err != nil {
-			result = failed(err)
-		}
-		resp.Results = append(resp.Results, result)
-	}
-	return resp, nil
+	return nil, status.Error(codes.Unimplemented, "not a coordinator")
 }
 
-// StreamPurchases is for buyers; coordinators do not call it.
 func (s *shop) StreamPurchases(grpc.BidiStreamingServer[holdfastv1.StreamPurchasesRequest, holdfastv1.StreamPurchasesResponse]) error {
 	return status.Error(codes.Unimplemented, "not a coordinator")
-}
-
-func failed(err error) *holdfastv1.PurchaseResult {
-	return &holdfastv1.PurchaseResult{Result: &holdfastv1.PurchaseResult_Error{Error: status.Convert(err).Proto()}}
 }
 
 func (s *shop) GetPurchase(_ context.Context, req *holdfastv1.GetPurchaseRequest) (*holdfastv1.Purchase, error) {

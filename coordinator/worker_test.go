@@ -8,11 +8,12 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
+	workerv1 "github.com/holdfast-io/holdfast/api/holdfast/worker/v1"
+	"github.com/holdfast-io/holdfast/api/link"
 )
 
 // worker is a fake worker in front of the shop, behind a real gRPC server.
@@ -38,6 +39,7 @@ func serveWorker(t testing.TB, name string, s *shop) *worker {
 	w.server = grpc.NewServer(grpc.UnaryInterceptor(w.intercept))
 	holdfastv1.RegisterProductServiceServer(w.server, products{shop: s})
 	holdfastv1.RegisterPurchaseServiceServer(w.server, purchases{shop: s})
+	workerv1.RegisterWorkerServiceServer(w.server, link.NewServer(w.sell, 10_000))
 	done := make(chan struct{})
 	go func() { defer close(done); _ = w.server.Serve(w.listener) }()
 	t.Cleanup(func() { w.server.Stop(); <-done })
@@ -73,6 +75,15 @@ func (w *worker) intercept(ctx context.Context, req any, _ *grpc.UnaryServerInfo
 		return handle()
 	}
 	return f(ctx, w, handle)
+}
+
+// sell is a call that came over a link.
+func (w *worker) sell(ctx context.Context, req *holdfastv1.CreatePurchaseRequest) (*holdfastv1.Purchase, error) {
+	answered, err := w.intercept(ctx, req, nil, func(ctx context.Context, req any) (any, error) {
+		return w.shop.CreatePurchase(ctx, req.(*holdfastv1.CreatePurchaseRequest))
+	})
+	purchase, _ := answered.(*holdfastv1.Purchase)
+	return purchase, err
 }
 
 // cuttable is a listener whose connections can be cut.
@@ -122,17 +133,6 @@ func refuseAfter(_ context.Context, _ *worker, handle func() (any, error)) (any,
 func cutAfter(ctx context.Context, w *worker, handle func() (any, error)) (any, error) {
 	_, _ = handle()
 	return cutBefore(ctx, w, nil)
-}
-
-// refuseAfterHeaders fails in a way that gRPC would not repeat by itself.
-func refuseAfterHeaders(ctx context.Context, w *worker, handle func() (any, error)) (any, error) {
-	_ = grpc.SendHeader(ctx, metadata.Pairs("sent", "yes"))
-	return refuseAfter(ctx, w, handle)
-}
-
-func cutAfterHeaders(ctx context.Context, w *worker, handle func() (any, error)) (any, error) {
-	_ = grpc.SendHeader(ctx, metadata.Pairs("sent", "yes"))
-	return cutAfter(ctx, w, handle)
 }
 
 func hang(ctx context.Context, _ *worker, _ func() (any, error)) (any, error) {

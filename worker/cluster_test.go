@@ -13,6 +13,7 @@ import (
 
 	"github.com/holdfast-io/holdfast/api/cluster"
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
+	"github.com/holdfast-io/holdfast/api/link"
 	"github.com/holdfast-io/holdfast/deploy/local/localtest"
 	"github.com/holdfast-io/holdfast/lockmgr"
 )
@@ -52,6 +53,7 @@ type node struct {
 	*Worker
 	holdfastv1.ProductServiceClient
 	holdfastv1.PurchaseServiceClient
+	link *link.Link
 	stop func() error // idempotent
 }
 
@@ -79,13 +81,14 @@ func (c *testCluster) start(t *testing.T, name string, change ...func(*Config)) 
 	go func() { ran <- w.Run(ctx, l) }()
 	n := &node{
 		Worker: w, ProductServiceClient: holdfastv1.NewProductServiceClient(conn),
-		PurchaseServiceClient: holdfastv1.NewPurchaseServiceClient(conn),
-		stop:                  sync.OnceValue(func() error { cancel(); return <-ran }),
+		PurchaseServiceClient: holdfastv1.NewPurchaseServiceClient(conn), link: link.New(conn, 1000),
+		stop: sync.OnceValue(func() error { cancel(); return <-ran }),
 	}
 	t.Cleanup(func() {
 		if err := n.stop(); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
+		n.link.Close()
 		_ = conn.Close()
 	})
 	return n
@@ -105,7 +108,7 @@ func (n *node) create(t *testing.T, amount int64) (product string) {
 func (n *node) buy(ctx context.Context, product, region, request string, amount int64) (*holdfastv1.Purchase, error) {
 	ctx, cancel := context.WithTimeout(ctx, 20*time.Second) // longer than any bound that a worker keeps
 	defer cancel()
-	return n.CreatePurchase(ctx, &holdfastv1.CreatePurchaseRequest{
+	return n.link.Sell(ctx, &holdfastv1.CreatePurchaseRequest{
 		ProductId: product, Amount: amount, CustomerId: "ann", Region: region, RequestId: request,
 	})
 }

@@ -54,14 +54,9 @@ func (f *front) ListProducts(ctx context.Context, req *holdfastv1.ListProductsRe
 	return pass(ctx, f, req, (*service).ListProducts)
 }
 
-func (f *front) CreatePurchase(ctx context.Context, req *holdfastv1.CreatePurchaseRequest) (*holdfastv1.Purchase, error) {
-	return pass(ctx, f, req, (*service).CreatePurchase)
-}
-
-func (f *front) BatchCreatePurchases(
-	ctx context.Context, req *holdfastv1.BatchCreatePurchasesRequest,
-) (*holdfastv1.BatchCreatePurchasesResponse, error) {
-	return pass(ctx, f, req, (*service).BatchCreatePurchases)
+// sell decides what a link has brought.
+func (f *front) sell(ctx context.Context, req *holdfastv1.CreatePurchaseRequest) (*holdfastv1.Purchase, error) {
+	return pass(ctx, f, req, (*service).sell)
 }
 
 func (f *front) GetPurchase(ctx context.Context, req *holdfastv1.GetPurchaseRequest) (*holdfastv1.Purchase, error) {

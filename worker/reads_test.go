@@ -161,26 +161,3 @@ func TestBadPageTokens(t *testing.T) {
 	_, err = a.buy(t.Context(), "no-such-product", "eu", "r", 1)
 	wantReason(t, err, holdfastv1.ReasonProductNotFound)
 }
-
-// A batch is a list of purchases, not one: each has its own fate.
-func TestBatchCreatePurchases(t *testing.T) {
-	c := newCluster(t)
-	a := c.start(t, "a")
-	p := a.create(t, 5)
-	of := func(product, request string, amount int64) *holdfastv1.CreatePurchaseRequest {
-		return &holdfastv1.CreatePurchaseRequest{
-			ProductId: product, Amount: amount, CustomerId: "ann", Region: "eu", RequestId: request,
-		}
-	}
-	resp, err := a.BatchCreatePurchases(t.Context(), &holdfastv1.BatchCreatePurchasesRequest{
-		Requests: []*holdfastv1.CreatePurchaseRequest{of(p, "r1", 5), of(p, "r2", 6), of("none", "r3", 1)},
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	results := resp.GetResults()
-	if results[0].GetPurchase().GetAmount() != 5 || results[1].GetError() == nil || results[2].GetError() == nil {
-		t.Errorf("got %v", results)
-	}
-	checkLedger(t, c.shards, p, 5)
-}

@@ -5,11 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 
 	"github.com/google/uuid"
 	"github.com/hashicorp/go-hclog"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/holdfast-io/holdfast/api/cluster"
@@ -17,8 +15,8 @@ import (
 	"github.com/holdfast-io/holdfast/worker/ledger"
 )
 
-// service serves the public contract to coordinators, which have validated the
-// requests and filled in region and request_id.
+// service answers coordinators, which have validated the requests and filled in region
+// and request_id. Purchases come over links, all else in calls of the public contract.
 type service struct {
 	holdfastv1.UnimplementedProductServiceServer
 	holdfastv1.UnimplementedPurchaseServiceServer
@@ -126,7 +124,7 @@ func (s *service) sold(ctx context.Context, products []ledger.Product) (map[stri
 	return sold, nil
 }
 
-func (s *service) CreatePurchase(ctx context.Context, req *holdfastv1.CreatePurchaseRequest) (*holdfastv1.Purchase, error) {
+func (s *service) sell(ctx context.Context, req *holdfastv1.CreatePurchaseRequest) (*holdfastv1.Purchase, error) {
 	if !s.topology.Has(req.GetRegion()) {
 		return nil, unknownRegion(req.GetRegion(), s.topology)
 	}
@@ -146,28 +144,6 @@ func (s *service) CreatePurchase(ctx context.Context, req *holdfastv1.CreatePurc
 		return nil, s.status(ctx, req.GetProductId(), err)
 	}
 	return purchase(req.GetRegion(), done.stored), nil
-}
-
-// BatchCreatePurchases sells all at once, so that they meet in the same batches.
-func (s *service) BatchCreatePurchases(
-	ctx context.Context, req *holdfastv1.BatchCreatePurchasesRequest,
-) (*holdfastv1.BatchCreatePurchasesResponse, error) {
-	results := make([]*holdfastv1.PurchaseResult, len(req.GetRequests()))
-	var wg sync.WaitGroup
-	for i, r := range req.GetRequests() {
-		wg.Go(func() {
-			p, err := s.CreatePurchase(ctx, r)
-			if err != nil {
-				results[i] = &holdfastv1.PurchaseResult{
-					Result: &holdfastv1.PurchaseResult_Error{Error: status.Convert(err).Proto()},
-				}
-				return
-			}
-			results[i] = &holdfastv1.PurchaseResult{Result: &holdfastv1.PurchaseResult_Purchase{Purchase: p}}
-		})
-	}
-	wg.Wait()
-	return &holdfastv1.BatchCreatePurchasesResponse{Results: results}, nil
 }
 
 func (s *service) shard(name string) *ledger.Shard {

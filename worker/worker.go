@@ -21,6 +21,8 @@ import (
 
 	"github.com/holdfast-io/holdfast/api/cluster"
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
+	workerv1 "github.com/holdfast-io/holdfast/api/holdfast/worker/v1"
+	"github.com/holdfast-io/holdfast/api/link"
 	"github.com/holdfast-io/holdfast/lockmgr"
 )
 
@@ -38,6 +40,7 @@ type Config struct {
 	IdleTenure    time.Duration // 1 min; a product not sold for this long is let go
 	BeginTimeout  time.Duration // 10 s; to lock and fence one product
 	DrainTimeout  time.Duration // 10 s
+	MaxInFlight   int           // 20,000; purchases under way, of all coordinators
 }
 
 func (c *Config) validate() error {
@@ -48,12 +51,15 @@ func (c *Config) validate() error {
 		return errors.New("worker: advertise address is required")
 	case c.Directory.Client == nil:
 		return errors.New("worker: etcd client is required")
+	case c.MaxInFlight < 0:
+		return errors.New("worker: max-in-flight must be at least 1")
 	}
 	c.LockTTL = cmp.Or(c.LockTTL, 15*time.Second)
 	c.MinimumTenure = cmp.Or(c.MinimumTenure, 200*time.Millisecond)
 	c.IdleTenure = cmp.Or(c.IdleTenure, time.Minute)
 	c.BeginTimeout = cmp.Or(c.BeginTimeout, 10*time.Second)
 	c.DrainTimeout = cmp.Or(c.DrainTimeout, 10*time.Second)
+	c.MaxInFlight = cmp.Or(c.MaxInFlight, 20_000)
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
 	}
@@ -123,7 +129,8 @@ func (w *Worker) Run(ctx context.Context, listener net.Listener) error {
 	// Parts that others rely on stop after those that rely on them.
 	base, stopBase := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBase()
-	server, healthServer := w.grpcServer()
+	links := link.NewServer(w.front.sell, w.cfg.MaxInFlight)
+	server, healthServer := w.grpcServer(links)
 	var parts errgroup.Group
 	parts.Go(func() error { return ended(base, w.locks.Run(base)) })
 	parts.Go(func() error { return ended(base, w.watchTopology(base)) })
@@ -147,6 +154,7 @@ func (w *Worker) Run(ctx context.Context, listener net.Listener) error {
 	sellErr := w.sell(serving)
 	unregister() // not before: what comes until then is sent on when the next worker can have it
 	stopServing()
+	links.Stop()
 	healthServer.Shutdown()
 	force := time.AfterFunc(time.Second, server.Stop) // answers are out by now, or never will be
 	server.GracefulStop()
@@ -195,10 +203,11 @@ func (w *Worker) watchTopology(ctx context.Context) error {
 	}, func(err error) { w.log.Warn("cluster not read", "error", err) })
 }
 
-func (w *Worker) grpcServer() (*grpc.Server, *health.Server) {
+func (w *Worker) grpcServer(links *link.Server) (*grpc.Server, *health.Server) {
 	server := grpc.NewServer()
 	holdfastv1.RegisterProductServiceServer(server, w.front)
 	holdfastv1.RegisterPurchaseServiceServer(server, w.front)
+	workerv1.RegisterWorkerServiceServer(server, links)
 	healthServer := health.NewServer()
 	healthServer.SetServingStatus(w.self.Instance, healthpb.HealthCheckResponse_SERVING)
 	healthpb.RegisterHealthServer(server, healthServer)

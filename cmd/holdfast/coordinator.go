@@ -21,6 +21,7 @@ func newCoordinator() *cobra.Command {
 	deadline := flags.Duration("deadline", 15*time.Second, "for calls that come without one")
 	attempt := flags.Duration("attempt-timeout", 3*time.Second, "until a worker that does not answer is passed over")
 	drain := flags.Duration("drain-timeout", 10*time.Second, "how long to finish what is in flight on SIGTERM")
+	inFlight := flags.Int("max-in-flight", 10_000, "purchases under way at each worker; more are refused as overload")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		d, err := directory()
 		if err != nil {
@@ -29,7 +30,7 @@ func newCoordinator() *cobra.Command {
 		defer func() { _ = d.Client.Close() }()
 		c, err := coordinator.New(coordinator.Config{
 			Directory: d, Logger: logger(), Deadline: *deadline,
-			AttemptTimeout: *attempt, DrainTimeout: *drain,
+			AttemptTimeout: *attempt, DrainTimeout: *drain, MaxInFlight: *inFlight,
 		})
 		if err != nil {
 			return err

@@ -42,6 +42,9 @@ const (
 	// ReasonShardUnavailable: a shard that the call needs did not answer; the
 	// metadata `shard` names it. Repeat with the same request_id.
 	ReasonShardUnavailable = "SHARD_UNAVAILABLE"
+	// ReasonOverloaded: more purchases are under way than may be; this one was not
+	// tried. The detail RetryInfo says when to repeat it.
+	ReasonOverloaded = "OVERLOADED"
 	// ReasonFenced: the shards know newer tenures of the product than etcd, which
 	// lost data or was restored from a backup. Nothing is sold until an operator
 	// has repaired it.

@@ -1,0 +1,204 @@
+package link
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
+	workerv1 "github.com/holdfast-io/holdfast/api/holdfast/worker/v1"
+)
+
+// Server is a worker's end of all its links.
+type Server struct {
+	workerv1.UnimplementedWorkerServiceServer
+	sell    func(context.Context, *holdfastv1.CreatePurchaseRequest) (*holdfastv1.Purchase, error)
+	limit   int64
+	sales   atomic.Int64 // under way
+	stopped chan struct{}
+	stop    sync.Once
+}
+
+// NewServer returns a server that has sell decide each purchase, at most limit at a
+// time. Its context ends when nobody waits for the answer any more.
+func NewServer(
+	sell func(context.Context, *holdfastv1.CreatePurchaseRequest) (*holdfastv1.Purchase, error), limit int,
+) *Server {
+	return &Server{sell: sell, limit: int64(limit), stopped: make(chan struct{})}
+}
+
+// Stop ends each link as soon as what it has brought is answered.
+func (s *Server) Stop() { s.stop.Do(func() { close(s.stopped) }) }
+
+// Sell serves one link.
+func (s *Server) Sell(stream grpc.BidiStreamingServer[workerv1.SellRequest, workerv1.SellResponse]) error {
+	ctx, cancel := context.WithCancel(stream.Context())
+	e := &end{server: s, ctx: ctx, wake: make(chan struct{}, 1), cancels: map[uint64]context.CancelFunc{}}
+	defer e.close()
+	defer cancel()
+	said := make(chan error, 1) // why the coordinator says no more
+	go func() { said <- e.read(stream) }()
+	stopped, last := s.stopped, error(nil)
+	for {
+		select {
+		case <-e.wake:
+		case err := <-said:
+			if !errors.Is(err, io.EOF) {
+				return err
+			}
+			e.finish()
+		case <-stopped:
+			stopped, last = nil, errStopped
+			e.finish()
+		}
+		if done, err := e.flush(stream); done || err != nil {
+			return errors.Join(err, last)
+		}
+	}
+}
+
+var errStopped = status.Error(codes.Unavailable, "the worker stops")
+
+// end is the worker's end of one link.
+type end struct {
+	server *Server
+	ctx    context.Context
+	wake   chan struct{} // has room for one: "there is something to send, or all is done"
+
+	sales sync.WaitGroup
+
+	mu        sync.Mutex
+	cancels   map[uint64]context.CancelFunc // of the sales under way
+	answers   []*workerv1.SaleAnswer
+	finishing bool // takes no more sales
+	closed    bool // answers nobody any more
+}
+
+// close waits for the sales under way, whose context has ended.
+func (e *end) close() {
+	e.mu.Lock()
+	e.finishing, e.closed = true, true
+	e.server.sales.Add(-int64(len(e.answers)))
+	e.answers = nil
+	e.mu.Unlock()
+	e.sales.Wait()
+}
+
+// read takes in what the coordinator says, until it says no more.
+func (e *end) read(stream grpc.BidiStreamingServer[workerv1.SellRequest, workerv1.SellResponse]) error {
+	for {
+		msg, err := stream.Recv()
+		if err != nil {
+			return err
+		}
+		for _, sale := range msg.GetSales() {
+			e.begin(sale)
+		}
+		for _, number := range msg.GetAbandoned() {
+			e.abandon(number)
+		}
+	}
+}
+
+func (e *end) begin(sale *workerv1.Sale) {
+	if e.server.sales.Add(1) > e.server.limit {
+		e.answer(sale.GetNumber(), nil, errTooMany)
+		return
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.finishing { // it is answered by the end of the stream
+		e.server.sales.Add(-1)
+		return
+	}
+	ctx, cancel := context.WithCancel(e.ctx)
+	e.cancels[sale.GetNumber()] = cancel
+	e.sales.Go(func() {
+		defer cancel()
+		p, err := e.server.sell(ctx, sale.GetPurchase())
+		e.answer(sale.GetNumber(), p, err)
+	})
+}
+
+func (e *end) answer(number uint64, p *holdfastv1.Purchase, err error) {
+	a := &workerv1.SaleAnswer{Number: number}
+	if err != nil {
+		a.Result = &workerv1.SaleAnswer_Error{Error: status.Convert(err).Proto()}
+	} else {
+		a.Result = &workerv1.SaleAnswer_Purchase{Purchase: p}
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.cancels, number)
+	if e.closed {
+		e.server.sales.Add(-1)
+		return
+	}
+	e.answers = append(e.answers, a)
+	e.ring()
+}
+
+func (e *end) abandon(number uint64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if cancel := e.cancels[number]; cancel != nil {
+		cancel()
+	}
+}
+
+func (e *end) finish() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.finishing = true
+	e.ring()
+}
+
+func (e *end) ring() {
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+}
+
+// flush sends the answers that have gathered. It reports whether that were the last.
+func (e *end) flush(stream grpc.BidiStreamingServer[workerv1.SellRequest, workerv1.SellResponse]) (done bool, err error) {
+	for {
+		e.mu.Lock()
+		n := min(len(e.answers), perMessage)
+		some := e.answers[:n:n]
+		e.answers = e.answers[n:]
+		done = n == 0 && e.finishing && len(e.cancels) == 0
+		e.mu.Unlock()
+		if n == 0 {
+			return done, nil
+		}
+		err := stream.Send(&workerv1.SellResponse{Answers: some})
+		e.server.sales.Add(int64(-n))
+		if err != nil {
+			return false, err
+		}
+	}
+}
+
+// retryDelay is what a caller is asked to wait that came too much.
+const retryDelay = 100 * time.Millisecond
+
+var errTooMany = holdfastv1.Error(codes.ResourceExhausted, holdfastv1.ReasonOverloaded,
+	"too many purchases are under way; repeat later", nil, &errdetails.RetryInfo{RetryDelay: durationpb.New(retryDelay)})
+
+// reasonOf says in words why a stream ended.
+func reasonOf(cause error) string {
+	if errors.Is(cause, io.EOF) {
+		return "the worker has ended the stream"
+	}
+	return status.Convert(cause).Message()
+}
