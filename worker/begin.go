@@ -180,7 +180,11 @@ func (b *beginner) completeProduct(
 		if raised[i].Product != nil {
 			return nil
 		}
-		return s.PutProduct(ctx, f, *product)
+		stored, err := await(ctx, &b.lanes.byShard[s.Name()].puts, ledger.Put{Fence: f, Product: *product})
+		if err == nil && !stored {
+			err = ledger.ErrFenced
+		}
+		return err
 	})
 }
 

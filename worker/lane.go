@@ -16,9 +16,12 @@ import (
 )
 
 const (
-	maxBatch     = 1000             // purchases in one transaction, and checks in one read
-	batchTimeout = 5 * time.Second  // until a commit that is not answered counts as ambiguous
-	stuckAfter   = 4 * batchTimeout // until a tenure whose sales do not settle loses its lock
+	maxBatch = 1000 // purchases in one transaction, and checks in one read
+	// commitsAtOnce has a shard work on a batch while the one before is synced, or is on
+	// its way.
+	commitsAtOnce = 2
+	batchTimeout  = 5 * time.Second  // until a commit that is not answered counts as ambiguous
+	stuckAfter    = 4 * batchTimeout // until a tenure whose sales do not settle loses its lock
 )
 
 // shard is what a lane needs of its shard. Errors are those of ledger.Shard.
@@ -27,19 +30,22 @@ type shard interface {
 	Commit(context.Context, []*ledger.Purchase) ([]ledger.Outcome, error)
 	Verify(context.Context, []ledger.Check) ([]ledger.Checked, error)
 	RaiseAll(context.Context, []ledger.Fence) ([]ledger.Raised, error)
+	PutProducts(context.Context, []ledger.Put) ([]bool, error)
 	TheseProducts(ctx context.Context, ids []string) ([]*ledger.Product, error)
 	Ping(context.Context) error
 }
 
 // lane carries the purchases of all tenures to one shard, and what tenures need to
-// begin. Of each kind one batch is under way at a time, and what comes meanwhile
-// gathers, so a worker with a thousand tenures to begin needs one connection for them.
+// begin. Of each kind one batch is under way at a time, or two of purchases, and what
+// comes meanwhile gathers, so a worker with a thousand tenures to begin needs one
+// connection for them.
 type lane struct {
 	shard    shard
 	contact  *contact
 	commits  queue[*sale]
 	checks   queue[check]
 	fences   queue[raising]
+	puts     queue[putting]
 	products queue[reading]
 	log      hclog.Logger
 }
@@ -53,6 +59,7 @@ type question[Q, A any] struct {
 type (
 	check   = question[ledger.Check, ledger.Checked]
 	raising = question[ledger.Fence, ledger.Raised]
+	putting = question[ledger.Put, bool]        // true when it is stored
 	reading = question[string, *ledger.Product] // of the product with this id; nil when there is none
 )
 
@@ -60,15 +67,17 @@ type (
 type lanes struct {
 	byShard map[string]*lane
 	order   []*lane // in the order of the topology
+	commits int     // at once, of each
 }
 
 func newLanes(shards []shard, log hclog.Logger) *lanes {
-	ls := &lanes{byShard: map[string]*lane{}}
+	ls := &lanes{byShard: map[string]*lane{}, commits: commitsAtOnce}
 	for _, s := range shards {
 		l := &lane{
 			shard: s, log: log.With("shard", s.Name()), commits: newQueue[*sale](),
 			checks:   newQueue[check](),
 			fences:   newQueue[raising](),
+			puts:     newQueue[putting](),
 			products: newQueue[reading](),
 		}
 		l.contact = newContact(s, l.log)
@@ -84,9 +93,12 @@ func (ls *lanes) run(ctx context.Context) {
 	var g errgroup.Group
 	for _, l := range ls.order {
 		g.Go(func() error { l.contact.watch(ctx); return nil })
-		g.Go(func() error { l.commits.drain(ctx, l.commit); return nil })
+		for range ls.commits {
+			g.Go(func() error { l.commits.drain(ctx, l.commit); return nil })
+		}
 		g.Go(func() error { l.checks.drain(ctx, l.verify); return nil })
 		g.Go(func() error { l.fences.drain(ctx, l.raise); return nil })
+		g.Go(func() error { l.puts.drain(ctx, l.put); return nil })
 		g.Go(func() error { l.products.drain(ctx, l.read); return nil })
 	}
 	_ = g.Wait()
@@ -186,50 +198,50 @@ func (l *lane) read(ctx context.Context, ids []reading) {
 	answerAll(ctx, l, ids, l.shard.TheseProducts)
 }
 
-// raise raises the fences of tenures that begin. When the shard refuses a batch, it is
-// the fault of one product, whose fence somebody keeps locked, say: then each waits for
-// its own.
+// raise raises the fences of tenures that begin.
 func (l *lane) raise(ctx context.Context, fences []raising) {
-	now, later := distinct(fences)
-	for _, f := range later {
-		l.fences.put(f)
+	answerApart(ctx, l, &l.fences, fences, func(f ledger.Fence) string { return f.ProductID }, l.shard.RaiseAll)
+}
+
+// put stores products that are new to the shard.
+func (l *lane) put(ctx context.Context, puts []putting) {
+	answerApart(ctx, l, &l.puts, puts, func(p ledger.Put) string { return p.Fence.ProductID }, l.shard.PutProducts)
+}
+
+// answerApart asks the shard what changes fences. When it refuses a batch, that is the
+// fault of one product, whose fence somebody keeps locked, say: then each waits for
+// its own. Of one product there is one question at a time: a tenure that was given
+// up may still be queued when the next one begins.
+func answerApart[Q, A any](
+	ctx context.Context, l *lane, q *queue[question[Q, A]], questions []question[Q, A],
+	product func(Q) string, do func(context.Context, []Q) ([]A, error),
+) {
+	var now []question[Q, A]
+	seen := make(map[string]bool, len(questions))
+	for _, each := range questions {
+		if id := product(each.asked); seen[id] {
+			q.put(each)
+		} else {
+			seen[id] = true
+			now = append(now, each)
+		}
 	}
-	if len(now) == 1 {
-		answerAll(ctx, l, now, l.shard.RaiseAll)
-		return
-	}
-	var refused *ledger.RefusedError
-	answers, err := ask(ctx, l, now, l.shard.RaiseAll)
-	if !errors.As(err, &refused) {
+	answers, err := ask(ctx, l, now, do)
+	if len(now) == 1 || !errors.As(err, new(*ledger.RefusedError)) {
 		tell(now, answers, err)
 		return
 	}
 	var each errgroup.Group
-	each.SetLimit(raisesAlone)
+	each.SetLimit(askedAlone)
 	for i := range now {
-		each.Go(func() error { answerAll(ctx, l, now[i:i+1], l.shard.RaiseAll); return nil })
+		each.Go(func() error { answerAll(ctx, l, now[i:i+1], do); return nil })
 	}
 	_ = each.Wait()
 }
 
-// raisesAlone is how many fences of a refused batch are raised at the same time.
-const raisesAlone = 4
-
-// distinct tells apart those that may be asked together, one of each product, and those
-// that have to wait: a tenure that was given up may still be queued when the next
-// one begins.
-func distinct(fences []raising) (now, later []raising) {
-	seen := make(map[string]bool, len(fences))
-	for _, f := range fences {
-		if seen[f.asked.ProductID] {
-			later = append(later, f)
-			continue
-		}
-		seen[f.asked.ProductID] = true
-		now = append(now, f)
-	}
-	return now, later
-}
+// askedAlone is how many questions of a refused batch are asked at the same time. The
+// pool has more connections than they and the other queues need.
+const askedAlone = 2
 
 // answerAll asks the shard all questions at once.
 func answerAll[Q, A any](ctx context.Context, l *lane, questions []question[Q, A], do func(context.Context, []Q) ([]A, error)) {

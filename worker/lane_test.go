@@ -75,8 +75,13 @@ func wantSizes[T any](t *testing.T, calls *[][]T, sizes ...int) {
 	}
 }
 
-// inBubble runs lanes to the shards, and the test.
+// inBubble runs lanes to the shards, and the test. One batch is under way at a time, so
+// that the order of events is certain.
 func inBubble(t *testing.T, test func(*testing.T, *lanes), shards ...*slowShard) {
+	inBubbleWith(t, 1, test, shards...)
+}
+
+func inBubbleWith(t *testing.T, commits int, test func(*testing.T, *lanes), shards ...*slowShard) {
 	synctest.Test(t, func(t *testing.T) {
 		var behind []shard
 		for _, s := range shards {
@@ -84,6 +89,7 @@ func inBubble(t *testing.T, test func(*testing.T, *lanes), shards ...*slowShard)
 			behind = append(behind, s)
 		}
 		lanes := newLanes(behind, hclog.NewNullLogger())
+		lanes.commits = commits
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { lanes.run(ctx); close(done) }()
@@ -125,6 +131,31 @@ func TestBatchesGatherWhileOneIsInFlight(t *testing.T) {
 			wantSold(t, s)
 		}
 		if eu.most != 1 {
+			t.Errorf("%d batches at the same time", eu.most)
+		}
+	}, eu)
+}
+
+// A shard must not be idle while one batch is synced, or on its way to a region far away.
+func TestNextBatchIsSentWhileOneIsInFlight(t *testing.T) {
+	eu := newSlowShard("eu")
+	inBubbleWith(t, 2, func(t *testing.T, lanes *lanes) {
+		tenure := tenureOn(lanes, "p", 10)
+		first := buyMany(t, tenure, "eu", "first", 1, 1)
+		wantSizes(t, &eu.batches, 1)
+		second := buyMany(t, tenure, "eu", "second", 1, 1)
+		wantSizes(t, &eu.batches, 1, 1)
+		rest := buyMany(t, tenure, "eu", "rest", 5, 1)
+		wantSizes(t, &eu.batches, 1, 1)
+		eu.release <- nil
+		wantSizes(t, &eu.batches, 1, 1, 5)
+		eu.release <- nil
+		eu.release <- nil
+		synctest.Wait()
+		for _, s := range slices.Concat(first, second, rest) {
+			wantSold(t, s)
+		}
+		if eu.most != 2 {
 			t.Errorf("%d batches at the same time", eu.most)
 		}
 	}, eu)

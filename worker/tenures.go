@@ -53,24 +53,26 @@ var errAbandoned = errors.New("nobody waits for the tenure any more")
 // With create > 0 a product that no shard knows is created with that amount.
 func (ts *tenures) get(ctx context.Context, productID string, create int64) (*tenure, error) {
 	for {
-		s, err := ts.slot(productID, create)
+		s, ready, err := ts.slot(productID, create)
 		if err != nil {
 			return nil, err
 		}
-		select {
-		case <-s.ready:
-		case <-ctx.Done():
+		if !ready {
+			select {
+			case <-s.ready:
+			case <-ctx.Done():
+				ts.leave(s)
+				return nil, &LockError{cause: ctx.Err()}
+			}
 			ts.leave(s)
-			return nil, &LockError{cause: ctx.Err()}
 		}
-		ts.leave(s)
 		if !errors.Is(s.err, errAbandoned) { // which it was before this caller came
 			return s.tenure, s.err
 		}
 	}
 }
 
-// leave is called by each caller that slot was given to.
+// leave is called by each caller that was given a slot which was not ready.
 func (ts *tenures) leave(s *slot) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
@@ -91,21 +93,26 @@ func (ts *tenures) leave(s *slot) {
 	}
 }
 
-func (ts *tenures) slot(productID string, create int64) (*slot, error) {
+func (ts *tenures) slot(productID string, create int64) (s *slot, ready bool, err error) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	if s := ts.byProduct[productID]; s != nil {
-		s.wanted++
-		return s, nil
+		select {
+		case <-s.ready:
+			return s, true, nil
+		default:
+			s.wanted++
+			return s, false, nil
+		}
 	}
 	if ts.draining {
-		return nil, ErrDraining
+		return nil, false, ErrDraining
 	}
 	ctx, giveUp := context.WithCancelCause(ts.starting)
-	s := &slot{ready: make(chan struct{}), wanted: 1, giveUp: giveUp}
+	s = &slot{ready: make(chan struct{}), wanted: 1, giveUp: giveUp}
 	ts.byProduct[productID] = s
 	ts.wg.Go(func() { ts.run(ctx, s, productID, create) })
-	return s, nil
+	return s, false, nil
 }
 
 // run is the life of one slot.

@@ -75,7 +75,7 @@ func (s *Shard) Raise(ctx context.Context, f Fence) (Raised, error) {
 // created while a fence waited for its row would be missed.
 func (s *Shard) RaiseAll(ctx context.Context, fences []Fence) ([]Raised, error) {
 	n := len(fences)
-	ids, tenures := make([]string, n), make([]uuid.UUID, n)
+	ids, tenures := make([]string, n), make(uuids, n)
 	topologies, tokens := make([]int64, n), make([]int64, n)
 	raised := make(map[string]*Raised, n)
 	for i, f := range fences {
@@ -110,27 +110,66 @@ func (s *Shard) RaiseAll(ctx context.Context, fences []Fence) ([]Raised, error) 
 	return answers, nil
 }
 
-// The row lock on the fence orders this against a newer tenure's Raise.
-const insertProduct = `
-WITH fence AS (
-    SELECT product_id FROM fences WHERE product_id = @product_id AND tenure_id = @tenure_id FOR UPDATE
+// Put is a product to be stored under a tenure's fence.
+type Put struct {
+	Fence   Fence
+	Product Product
+}
+
+// The row locks on the fences order this against a newer tenure's Raise.
+const insertProducts = `
+WITH mine AS (
+    SELECT p.product_id, p.amount_in_storage, p.create_time
+      FROM unnest(@product_ids::text[], @tenure_ids::uuid[], @amounts::bigint[], @create_times::timestamptz[])
+           AS p (product_id, tenure_id, amount_in_storage, create_time)
+      JOIN fences f USING (product_id, tenure_id)
+     ORDER BY f.product_id
+       FOR UPDATE OF f
 ), inserted AS (
     INSERT INTO products (product_id, amount_in_storage, create_time)
-    SELECT product_id, @amount_in_storage::bigint, @create_time::timestamptz FROM fence
+    SELECT product_id, amount_in_storage, create_time FROM mine
     ON CONFLICT (product_id) DO NOTHING
 )
-SELECT count(*) FROM fence`
+SELECT product_id FROM mine`
 
-// PutProduct stores the product under the tenure's fence, unless the shard has
-// it. It returns ErrFenced when a newer tenure is known. It may be repeated.
+// PutProduct is PutProducts for one. It returns ErrFenced when a newer tenure is known.
 func (s *Shard) PutProduct(ctx context.Context, f Fence, p Product) error {
-	var fences int
-	err := s.pool.QueryRow(ctx, insertProduct, pgx.NamedArgs{
-		"product_id": p.ProductID, "tenure_id": f.TenureID,
-		"amount_in_storage": p.AmountInStorage, "create_time": p.CreateTime,
-	}).Scan(&fences)
-	if err == nil && fences == 0 {
-		err = ErrFenced
+	stored, err := s.PutProducts(ctx, []Put{{f, p}})
+	if err == nil && !stored[0] {
+		err = fmt.Errorf("shard %s: put product: %w", s.name, ErrFenced)
 	}
-	return s.readError("put product", err)
+	return err
+}
+
+// PutProducts stores each product under its tenure's fence, unless the shard has it. It
+// answers, in their order, false for those of which a newer tenure is known; their
+// products must be different ones. It may be repeated after an error; a *RefusedError
+// may be the fault of one product alone.
+func (s *Shard) PutProducts(ctx context.Context, puts []Put) ([]bool, error) {
+	n := len(puts)
+	ids, tenures := make([]string, n), make(uuids, n)
+	amounts, times := make([]int64, n), make([]time.Time, n)
+	for i, p := range puts {
+		ids[i], tenures[i] = p.Fence.ProductID, p.Fence.TenureID
+		amounts[i], times[i] = p.Product.AmountInStorage, p.Product.CreateTime
+	}
+	rows, err := s.pool.Query(ctx, insertProducts, pgx.NamedArgs{
+		"product_ids": ids, "tenure_ids": tenures, "amounts": amounts, "create_times": times,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("shard %s: put products: %w", s.name, commitError(err))
+	}
+	mine, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("shard %s: put products: %w", s.name, commitError(err))
+	}
+	stored := make(map[string]bool, len(mine))
+	for _, id := range mine {
+		stored[id] = true
+	}
+	answers := make([]bool, n)
+	for i, id := range ids {
+		answers[i] = stored[id]
+	}
+	return answers, nil
 }

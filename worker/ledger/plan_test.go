@@ -27,7 +27,8 @@ func TestStatementsOfASaleUseIndexes(t *testing.T) {
 		args pgx.NamedArgs
 	}{
 		"lock fences":      {lockFences, tenures},
-		"insert purchases": {insertPurchases, rows},
+		"insert purchases": {insertNew, rows},
+		"insert unstored":  {insertUnstored, rows},
 		"verify fences":    {verifyFences, check},
 		"first outcomes":   {firstOutcomes, check},
 		"totals":           {selectTotals, check},

@@ -47,7 +47,7 @@ SELECT` + purchaseColumns + `
 // tenure committed before it was fenced is seen.
 func (s *Shard) Verify(ctx context.Context, checks []Check) ([]Checked, error) {
 	n := len(checks)
-	products, tenures, requests := make([]string, n), make([]uuid.UUID, n), make([]string, n)
+	products, tenures, requests := make([]string, n), make(uuids, n), make([]string, n)
 	for i, c := range checks {
 		products[i], tenures[i], requests[i] = c.ProductID, c.TenureID, c.RequestID
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -57,13 +58,14 @@ type Config struct {
 	// transaction is ended after StatementTimeout, so that a stalled holder
 	// cannot keep a fence locked.
 	StatementTimeout, LockTimeout time.Duration
-	MaxConns                      int32 // 8 when zero
+	MaxConns                      int32 // 10 when zero
 }
 
 // Shard is one Postgres database. It is safe for concurrent use.
 type Shard struct {
 	name string
 	pool *pgxpool.Pool
+	wary atomic.Int32 // batches yet to come that look out for what is stored
 
 	pinging sync.Mutex
 	pinger  *pgx.Conn // nil when there is none
@@ -91,7 +93,7 @@ func Open(cfg Config) (*Shard, error) {
 		params[method] = "off"
 	}
 	pc.ConnConfig.ConnectTimeout = cmp.Or(pc.ConnConfig.ConnectTimeout, 2*time.Second)
-	pc.MaxConns = cmp.Or(cfg.MaxConns, 8)
+	pc.MaxConns = cmp.Or(cfg.MaxConns, 10)
 	if cfg.ClusterID != uuid.Nil {
 		pc.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
 			return checkIdentity(ctx, conn, cfg.Name, cfg.ClusterID)
