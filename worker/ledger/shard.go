@@ -61,6 +61,10 @@ type Config struct {
 	MaxConns                      int32 // 10 when zero
 }
 
+// minConns are kept open. When a worker takes over a hundred products, its buyers
+// would wait for the connections first.
+const minConns = 6
+
 // Shard is one Postgres database. It is safe for concurrent use.
 type Shard struct {
 	name string
@@ -92,8 +96,12 @@ func Open(cfg Config) (*Shard, error) {
 	for _, method := range []string{"enable_seqscan", "enable_hashjoin", "enable_mergejoin"} {
 		params[method] = "off"
 	}
+	// So there is one good plan, whatever the parameters are. Postgres would go on making
+	// a new one for every small batch, which costs more than the batch.
+	params["plan_cache_mode"] = "force_generic_plan"
 	pc.ConnConfig.ConnectTimeout = cmp.Or(pc.ConnConfig.ConnectTimeout, 2*time.Second)
 	pc.MaxConns = cmp.Or(cfg.MaxConns, 10)
+	pc.MinConns = min(pc.MaxConns, minConns)
 	if cfg.ClusterID != uuid.Nil {
 		pc.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
 			return checkIdentity(ctx, conn, cfg.Name, cfg.ClusterID)
