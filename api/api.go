@@ -1,6 +1,6 @@
 // Package api holds what every part of holdfast and every caller share: the
-// public contract (holdfast/v1) and what members of a cluster tell each other
-// through etcd (cluster).
+// public contract (holdfast/v1), what members of a cluster tell each other through
+// etcd (cluster), and how purchases reach a worker (link, holdfast/worker/v1).
 package api
 
 import _ "embed"

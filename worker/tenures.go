@@ -115,7 +115,8 @@ func (ts *tenures) slot(productID string, create int64) (s *slot, ready bool, er
 	return s, false, nil
 }
 
-// run is the life of one slot.
+// run begins the tenure of a slot. Its life is another goroutine's: to begin takes a deep
+// stack, which would be kept for as long as the product.
 func (ts *tenures) run(ctx context.Context, s *slot, productID string, create int64) {
 	defer s.giveUp(nil)
 	s.tenure, s.err = ts.begin(ctx, productID, create)
@@ -130,7 +131,12 @@ func (ts *tenures) run(ctx context.Context, s *slot, productID string, create in
 		close(s.ready)
 		return
 	}
+	ts.wg.Go(func() { ts.live(s, productID) })
 	close(s.ready)
+}
+
+// live is a tenure from when it sells until its lock is given back.
+func (ts *tenures) live(s *slot, productID string) {
 	ts.metrics.tenures.Inc()
 	defer ts.metrics.tenures.Dec()
 	ts.guard(s.tenure)
@@ -208,9 +214,9 @@ const (
 	// handoverSteps is in how many steps, about, a worker that stops lets go of its
 	// products. Those whose turn has not come are sold meanwhile: a buyer waits for the
 	// handover of his product, and not for that of all.
-	handoverSteps = 50
+	handoverSteps = 100
 	// handoversAtOnce is the least that a step takes.
-	handoversAtOnce = 8
+	handoversAtOnce = 4
 )
 
 // drain refuses new tenures, ends those that there are in so many steps, and waits

@@ -55,13 +55,16 @@ func (w *Worker) openTerm(ctx context.Context, view cluster.View) (*term, error)
 	return t, nil
 }
 
+// lanesConns is how many connections the lanes of a shard use at the same time.
+const lanesConns = 6
+
 func (w *Worker) openShards(ctx context.Context, t *term, view cluster.View) error {
 	for _, name := range view.Topology.Shards {
 		dsn := w.cfg.DSNs[name]
 		if dsn == "" {
 			return fmt.Errorf("shard %s of topology %d has no DSN: give --shard %s=DSN", name, view.Topology.Number, name)
 		}
-		s, err := ledger.Open(ledger.Config{Name: name, DSN: dsn, ClusterID: view.ID})
+		s, err := ledger.Open(ledger.Config{Name: name, DSN: dsn, ClusterID: view.ID, MinConns: lanesConns})
 		if err != nil {
 			return err
 		}

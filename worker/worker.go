@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
 
 	"github.com/holdfast-io/holdfast/api/cluster"
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
@@ -204,7 +205,8 @@ func (w *Worker) watchTopology(ctx context.Context) error {
 }
 
 func (w *Worker) grpcServer(links *link.Server) (*grpc.Server, *health.Server) {
-	server := grpc.NewServer()
+	// What a coordinator that hangs was sold counts as under way until it takes the answers.
+	server := grpc.NewServer(grpc.KeepaliveParams(keepalive.ServerParameters{Time: 5 * time.Second, Timeout: 5 * time.Second}))
 	holdfastv1.RegisterProductServiceServer(server, w.front)
 	holdfastv1.RegisterPurchaseServiceServer(server, w.front)
 	workerv1.RegisterWorkerServiceServer(server, links)

@@ -205,6 +205,15 @@ func (b *bench) prepare(ctx context.Context, c *contest, chosen []contender) err
 			return fmt.Errorf("%s: prepare: %w", con.name, err)
 		}
 	}
+	if c.workload.held && slices.ContainsFunc(chosen, func(con contender) bool { return con.owner == holdfast }) {
+		d, err := c.workload.demand(measurement{b.run(), b.run() + "-held"})
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(c.stockHoldfast(ctx, d.products), b.hold(ctx, c.servers, d)); err != nil {
+			return fmt.Errorf("hold all products: %w", err)
+		}
+	}
 	if err := c.settle(ctx); err != nil {
 		return err
 	}

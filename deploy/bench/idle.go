@@ -41,7 +41,7 @@ func (b *bench) idle(ctx context.Context, s *servers) ([]Figures, error) {
 		return nil, err
 	}
 	before := s.memory()
-	sold, err := b.sellOnce(ctx, s, d)
+	sold, err := b.sellOnce(ctx, s, d, b.Products)
 	if err != nil {
 		return nil, err
 	}
@@ -77,8 +77,8 @@ func idleDemand(products int) *demand {
 
 // sellOnce sells one unit of each product. A purchase is repeated with the same
 // request id until it is answered: a product that is not held spoils the figure.
-func (b *bench) sellOnce(ctx context.Context, s *servers, d *demand) (*result, error) {
-	strategy := &insistent{Strategy: newBatch(s), say: b.Say, total: b.Products}
+func (b *bench) sellOnce(ctx context.Context, s *servers, d *demand, products int) (*result, error) {
+	strategy := &insistent{Strategy: newBatch(s), say: b.Say, total: products}
 	defer strategy.Close()
 	if err := strategy.Prepare(ctx, idleCallers); err != nil {
 		return nil, err
@@ -89,6 +89,16 @@ func (b *bench) sellOnce(ctx context.Context, s *servers, d *demand) (*result, e
 		return nil, fmt.Errorf("errors %v", sold.errors)
 	}
 	return sold, ctx.Err()
+}
+
+// hold has every product of a workload held by a worker.
+func (b *bench) hold(ctx context.Context, s *servers, d *demand) error {
+	b.Say("   selling one unit of each of %d products, so that workers hold them", len(d.products))
+	each := *d
+	each.orders = int64(len(d.products))
+	each.order = func(number int64, _ *dice, o *Order) { o.Product = d.products[number].id }
+	_, err := b.sellOnce(ctx, s, &each, len(d.products))
+	return err
 }
 
 // held counts the locks in etcd.

@@ -21,6 +21,7 @@ type Workload struct {
 	history    int            // earlier purchases of its product
 	latency    *time.Duration // of a round trip to any shard; nil: nothing between
 	cold       bool           // has no warm-up: first purchases are what it is about
+	held       bool           // all its products are held by workers before it is measured
 	idle       bool           // measures memory, not speed
 	smoke      bool           // is part of a test of the bench
 	workerArgs []string
@@ -40,17 +41,23 @@ var Workloads = []Workload{
 	{Name: "scarce", About: "one product of 100 units, of which more are wanted", demand: scarce, Long: true, smoke: true},
 	history(100_000),
 	history(1_000_000),
-	{Name: "spread", About: "100,000 products, Zipf with exponent 1.1, most of them sold for the first time", demand: spread},
+	{
+		Name: "spread-held", About: "100,000 products, Zipf with exponent 1.1, all of them held by workers", demand: spread,
+		held: true, Long: true, workerArgs: idleForLong,
+	},
+	{Name: "spread-new", About: "100,000 products, Zipf with exponent 1.1, most of them sold for the first time", demand: spread},
 	{Name: "orders", About: "the orders of a real shop, each product sold for the first time", demand: orders, cold: true},
 	regions(0),
 	regions(20 * time.Millisecond),
 	regions(80 * time.Millisecond),
 	{
 		Name: "idle", About: "memory of products that are held and not bought", idle: true, Long: true, smoke: true,
-		// Longer than the last product takes to be sold after the first.
-		workerArgs: []string{"--idle-tenure", "1h"},
+		workerArgs: idleForLong,
 	},
 }
+
+// idleForLong is longer than the last product takes to be sold after the first.
+var idleForLong = []string{"--idle-tenure", "1h"}
 
 func history(purchases int) Workload {
 	return Workload{

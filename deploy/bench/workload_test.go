@@ -104,7 +104,7 @@ func TestChoose(t *testing.T) {
 	for _, tt := range []struct {
 		given, want []string
 	}{
-		{nil, []string{"hot", "spread", "orders"}},
+		{nil, []string{"hot", "spread-new", "orders"}},
 		{[]string{"history"}, []string{"history-0", "history-100000", "history-1000000"}},
 		{[]string{"regions-20ms", "hot"}, []string{"regions-20ms", "hot"}},
 	} {

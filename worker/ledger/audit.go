@@ -58,7 +58,7 @@ SET LOCAL enable_hashjoin = on;
 SET LOCAL enable_mergejoin = on`
 
 func (s *Shard) accounts(ctx context.Context) ([]account, error) {
-	tx, err := s.pool.Begin(ctx)
+	tx, err := s.list.Begin(ctx)
 	if err != nil {
 		return nil, s.readError("audit", err)
 	}

@@ -116,7 +116,7 @@ SELECT product_id, amount_in_storage, create_time FROM products
 
 // Products reads the next products after an id, in order of id.
 func (s *Shard) Products(ctx context.Context, after string, limit int) ([]Product, error) {
-	rows, _ := s.pool.Query(ctx, selectProducts, pgx.NamedArgs{"after": after, "limit": limit})
+	rows, _ := s.list.Query(ctx, selectProducts, pgx.NamedArgs{"after": after, "limit": limit})
 	products, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Product])
 	return products, s.readError("list products", err)
 }
@@ -156,7 +156,7 @@ const selectPurchases = `SELECT` + purchaseColumns + ` FROM purchases p
 
 // Purchases reads the next purchases after an id, in order of id.
 func (s *Shard) Purchases(ctx context.Context, f Filter, after uuid.UUID, limit int) ([]Purchase, error) {
-	rows, _ := s.pool.Query(ctx, selectPurchases, pgx.NamedArgs{
+	rows, _ := s.list.Query(ctx, selectPurchases, pgx.NamedArgs{
 		"after": after, "limit": limit, "product_id": f.ProductID, "customer_id": f.CustomerID,
 	})
 	purchases, err := pgx.CollectRows(rows, pgx.RowToStructByPos[Purchase])

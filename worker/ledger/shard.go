@@ -58,18 +58,19 @@ type Config struct {
 	// transaction is ended after StatementTimeout, so that a stalled holder
 	// cannot keep a fence locked.
 	StatementTimeout, LockTimeout time.Duration
-	MaxConns                      int32 // 10 when zero
-}
 
-// minConns are kept open. When a worker takes over a hundred products, its buyers
-// would wait for the connections first.
-const minConns = 6
+	// Sales and reads do not share connections. Of those for sales MinConns are kept
+	// open: when a worker takes over a hundred products, its buyers would wait for
+	// the connections first.
+	MinConns, MaxConns int32 // 0, and 10 when zero
+}
 
 // Shard is one Postgres database. It is safe for concurrent use.
 type Shard struct {
 	name string
-	pool *pgxpool.Pool
-	wary atomic.Int32 // batches yet to come that look out for what is stored
+	pool *pgxpool.Pool // for sales
+	list *pgxpool.Pool // for what reads many rows
+	wary atomic.Int32  // batches yet to come that look out for what is stored
 
 	pinging sync.Mutex
 	pinger  *pgx.Conn // nil when there is none
@@ -96,22 +97,35 @@ func Open(cfg Config) (*Shard, error) {
 	for _, method := range []string{"enable_seqscan", "enable_hashjoin", "enable_mergejoin"} {
 		params[method] = "off"
 	}
-	// So there is one good plan, whatever the parameters are. Postgres would go on making
-	// a new one for every small batch, which costs more than the batch.
-	params["plan_cache_mode"] = "force_generic_plan"
 	pc.ConnConfig.ConnectTimeout = cmp.Or(pc.ConnConfig.ConnectTimeout, 2*time.Second)
-	pc.MaxConns = cmp.Or(cfg.MaxConns, 10)
-	pc.MinConns = min(pc.MaxConns, minConns)
 	if cfg.ClusterID != uuid.Nil {
 		pc.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
 			return checkIdentity(ctx, conn, cfg.Name, cfg.ClusterID)
 		}
 	}
-	pool, err := pgxpool.NewWithConfig(context.Background(), pc)
+	list, err := pgxpool.NewWithConfig(context.Background(), limited(pc, 0, maxLists))
 	if err != nil {
 		return nil, fmt.Errorf("shard %s: %w", cfg.Name, err)
 	}
-	return &Shard{name: cfg.Name, pool: pool}, nil
+	// A sale's statements have one good plan, whatever the parameters are. Postgres
+	// would make a new one for each small batch, which costs more than the batch.
+	params["plan_cache_mode"] = "force_generic_plan"
+	pool, err := pgxpool.NewWithConfig(context.Background(), limited(pc, cfg.MinConns, cmp.Or(cfg.MaxConns, 10)))
+	if err != nil {
+		list.Close()
+		return nil, fmt.Errorf("shard %s: %w", cfg.Name, err)
+	}
+	return &Shard{name: cfg.Name, pool: pool, list: list}, nil
+}
+
+// maxLists is how many connections read many rows at the same time.
+const maxLists = 4
+
+// limited is a pool's own configuration, between so many connections.
+func limited(pc *pgxpool.Config, least, most int32) *pgxpool.Config {
+	pc = pc.Copy()
+	pc.MinConns, pc.MaxConns = min(least, most), most
+	return pc
 }
 
 func milliseconds(d time.Duration) string { return fmt.Sprint(d.Milliseconds()) }
@@ -119,9 +133,17 @@ func milliseconds(d time.Duration) string { return fmt.Sprint(d.Milliseconds()) 
 // Name is the shard's name in the topology.
 func (s *Shard) Name() string { return s.name }
 
-// Close ends all connections.
+// Close ends all connections, one after the other: the end of a server process costs the
+// database more than a purchase, and others sell there.
 func (s *Shard) Close() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	for _, conn := range s.pool.AcquireAllIdle(ctx) {
+		_ = conn.Conn().Close(ctx)
+		conn.Release()
+	}
 	s.pool.Close()
+	s.list.Close()
 	s.pinging.Lock()
 	defer s.pinging.Unlock()
 	s.hangUp()

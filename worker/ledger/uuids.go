@@ -14,7 +14,7 @@ func (u uuids) Dimensions() []pgtype.ArrayDimension {
 	if u == nil {
 		return nil
 	}
-	return []pgtype.ArrayDimension{{Length: int32(len(u)), LowerBound: 1}} //nolint:gosec // a batch is small
+	return []pgtype.ArrayDimension{{Length: int32(len(u)), LowerBound: 1}}
 }
 
 // Index returns an element.
