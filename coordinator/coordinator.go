@@ -147,7 +147,7 @@ func (c *Coordinator) grpcServer(serving context.Context) (*grpc.Server, *health
 	server := grpc.NewServer(grpc.MaxRecvMsgSize(maxBody), grpc.StreamInterceptor(func(
 		srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler,
 	) error {
-		// The only streams are watches of the health, which would never end.
+		// Watches of the health would never end, and streams of purchases not soon.
 		ctx, cancel := context.WithCancel(stream.Context())
 		defer cancel()
 		defer context.AfterFunc(serving, cancel)()

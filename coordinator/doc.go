@@ -24,6 +24,8 @@
 //
 //   - No worker is known, or none answers: UNAVAILABLE, reason NO_WORKER, a
 //     moment before the caller's deadline.
+//   - More purchases are under way at a worker than may be: RESOURCE_EXHAUSTED, reason
+//     OVERLOADED, at once; the detail RetryInfo says when to come back.
 //   - An HTTP request that is none of the contract's, such as one with a misspelt
 //     field: 400, reason MALFORMED_REQUEST; 413 when it is too large, 415 when it
 //     is not sent as application/json.

@@ -6,8 +6,8 @@
 // A tenure is the time one worker sells one product under one token. Its
 // available is what it may still admit: the storage, less what every shard had
 // sold when the tenure began, less what it has sent since. A lane carries the
-// purchases of all tenures to one shard, one batch at a time: while a batch
-// commits, the next one gathers. So do the fences of tenures that begin.
+// purchases of all tenures to one shard, two batches at a time: while they commit,
+// the next one gathers. So do the fences of tenures that begin.
 //
 // # The life of a tenure
 //

@@ -129,8 +129,8 @@ func newFailoverQuorum() *cobra.Command {
 		Use:   "quorum",
 		Short: "Take the quorum from etcd for longer than a lock lives, and give it back",
 		Long: `quorum kills one of etcd's three members and stops another, while buyers buy what is
-held. The promise: that goes on at nine tenths of the rate before and after or more, and
-two seconds after etcd answers again every product sells, held or not.`,
+held. The promise: that goes on at nine tenths of the rate before or more, and two
+seconds after etcd answers again every product sells, held or not.`,
 	}
 	outage := cmd.Flags().Duration("outage", 45*time.Second, "how long etcd has no quorum")
 	ttl := cmd.Flags().Duration("lock-ttl", 10*time.Second, "of the workers' locks")
@@ -144,7 +144,7 @@ func printQuorum(out io.Writer, f *failover.QuorumFigures) {
    purchases per second before      %8.0f
    during %-16v          %8.0f   (locks live for %v)
    after                            %8.0f
-   ratio                            %8.3f   (to the mean of before and after)
+   ratio                            %8.3f   (to the rate before)
    longest wait of a buyer then     %8.0f ms
    everything sold, etcd answering  %8.0f ms
    everything sold, etcd healed     %8.0f ms   (what was held: %.0f ms)

@@ -16,9 +16,9 @@
 //     answers the total as the newest committed row version has it. Once it has
 //     answered, no older tenure changes anything in this shard.
 //   - [Shard.Commit] writes purchases only under fences that are still their
-//     tenure's, all in one transaction and one round trip, and tells for each
-//     purchase whether it was inserted, met an earlier one with the same
-//     request id, or was fenced.
+//     tenure's, all in one transaction and one round trip (three when it meets
+//     what is stored already), and tells for each purchase whether it was
+//     inserted, met an earlier one with the same request id, or was fenced.
 //   - [Shard.Verify] tells, in one snapshot, whether a tenure is still current
 //     and what an earlier request has become.
 //
