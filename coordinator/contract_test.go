@@ -97,6 +97,7 @@ func TestBadRequestNamesItsFieldAndReachesNoWorker(t *testing.T) {
 		{"purchases: page_size negative", &holdfastv1.ListPurchasesRequest{PageSize: -1}, "page_size", "0"},
 		{"purchases: page_token", &holdfastv1.ListPurchasesRequest{PageToken: strings.Repeat("x", 1025)}, "page_token", "1024 bytes"},
 		{"purchases: product", &holdfastv1.ListPurchasesRequest{ProductId: "\n"}, "product_id", "control characters"},
+		{"purchases: region", &holdfastv1.ListPurchasesRequest{Region: "asia"}, "region", "known are eu, us"},
 		{"batch of none", batchOf(0), "requests", "1 item"},
 		{"batch of 1001", batchOf(1001), "requests", "1000 item"},
 		{"batch with an amount", batchOf(5, amount(0)), "requests[3].amount", "1"},
@@ -191,7 +192,7 @@ func (f *front) sendHTTP(t *testing.T, req proto.Message) (int, *status.Status) 
 		path = "/v1/purchases/" + url.PathEscape(req.GetPurchaseId())
 	case *holdfastv1.ListPurchasesRequest:
 		path = "/v1/purchases?page_size=" + strconv.Itoa(int(req.GetPageSize())) +
-			"&page_token=" + req.GetPageToken() + "&product_id=" + url.QueryEscape(req.GetProductId())
+			"&page_token=" + req.GetPageToken() + "&product_id=" + url.QueryEscape(req.GetProductId()) + "&region=" + req.GetRegion()
 	}
 	var body []byte
 	if method == http.MethodPost {

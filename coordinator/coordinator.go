@@ -61,7 +61,7 @@ func New(cfg Config) (*Coordinator, error) {
 	if err != nil {
 		return nil, fmt.Errorf("coordinator: %w", err)
 	}
-	r := newRouter(cfg.AttemptTimeout, cfg.MaxInFlight, []grpc.DialOption{
+	r := newRouter(cfg, []grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithNoProxy(), // workers are within reach
 		// A worker that is gone costs one short attempt; one that comes back is

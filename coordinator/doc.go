@@ -29,7 +29,8 @@
 //   - An HTTP request that is none of the contract's, such as one with a misspelt
 //     field: 400, reason MALFORMED_REQUEST; 413 when it is too large, 415 when it
 //     is not sent as application/json.
-//   - etcd is away: the last known workers and topology are used.
+//   - etcd is away: the last known workers and topology are used. A region that is
+//     not known may then be a new one: UNAVAILABLE, reason TOPOLOGY_UNAVAILABLE.
 //
 // Retries are the router's own and not gRPC's: gRPC does not repeat a call once
 // a server has sent headers, and its name resolver for etcd drops what a

@@ -25,6 +25,8 @@ type router struct {
 	attemptTimeout time.Duration
 	limit          int // of purchases under way at each worker
 	dial           []grpc.DialOption
+	view           func(context.Context) (cluster.View, error) // reads etcd
+	lastReading    chan reading                                // holds one, or none while one is made
 
 	mu       sync.RWMutex
 	topology cluster.Topology
@@ -33,18 +35,21 @@ type router struct {
 	changed  chan struct{}    // closed when the view changes
 }
 
-func newRouter(attemptTimeout time.Duration, limit int, dial []grpc.DialOption) *router {
-	return &router{attemptTimeout: attemptTimeout, limit: limit, dial: dial, peers: map[string]*peer{}, changed: make(chan struct{})}
+func newRouter(cfg Config, dial []grpc.DialOption) *router {
+	r := &router{
+		attemptTimeout: cfg.AttemptTimeout, limit: cfg.MaxInFlight, dial: dial, view: cfg.Directory.View,
+		lastReading: make(chan reading, 1), peers: map[string]*peer{}, changed: make(chan struct{}),
+	}
+	r.lastReading <- reading{}
+	return r
 }
 
 // update takes over a new view. Connections to workers that left, or that came
 // back at another address, are closed.
 func (r *router) update(view cluster.View) error {
+	r.learn(view.Topology)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if view.Topology.Number >= r.topology.Number { // else etcd has lost data
-		r.topology = view.Topology
-	}
 	r.names = nil
 	var failures error
 	peers := map[string]*peer{}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
@@ -80,6 +79,16 @@ func (s *service) GetPurchase(ctx context.Context, req *holdfastv1.GetPurchaseRe
 }
 
 func (s *service) ListPurchases(ctx context.Context, req *holdfastv1.ListPurchasesRequest) (*holdfastv1.ListPurchasesResponse, error) {
+	if err := s.check(req); err != nil {
+		return nil, err
+	}
+	if req.GetRegion() != "" {
+		ctx, cancel := s.within(ctx)
+		defer cancel()
+		if _, err := s.router.withRegion(ctx, req.GetRegion(), ""); err != nil {
+			return nil, err
+		}
+	}
 	return ask(ctx, s, req.GetPageToken(), req,
 		holdfastv1.NewPurchaseServiceClient, holdfastv1.PurchaseServiceClient.ListPurchases)
 }
@@ -106,17 +115,18 @@ func (s *service) CreatePurchase(
 // the first time: from then on it can be repeated on any worker. The path says
 // where in a larger request it stands.
 func (s *service) complete(ctx context.Context, req *holdfastv1.CreatePurchaseRequest, path string) error {
-	topology, err := s.router.awaitTopology(ctx)
+	if req.GetRegion() == "" {
+		topology, err := s.router.awaitTopology(ctx)
+		if err != nil {
+			return err
+		}
+		req.Region = topology.Home(req.GetCustomerId())
+	}
+	topology, err := s.router.withRegion(ctx, req.GetRegion(), path)
 	switch {
 	case err != nil:
 		return err
-	case req.GetRegion() == "":
-		req.Region = topology.Home(req.GetCustomerId())
-	case !topology.Has(req.GetRegion()):
-		return holdfastv1.FieldError(holdfastv1.ReasonUnknownRegion, path+"region",
-			fmt.Sprintf("there is no region %q; known are %s", req.GetRegion(), strings.Join(topology.Shards, ", ")))
-	}
-	if !topology.Sells(req.GetRegion()) {
+	case !topology.Sells(req.GetRegion()):
 		return holdfastv1.FieldError(holdfastv1.ReasonRegionDraining, path+"region",
 			fmt.Sprintf("region %q takes no new purchases", req.GetRegion()))
 	}

@@ -22,6 +22,9 @@ const (
 	ReasonMalformedRequest = "MALFORMED_REQUEST"
 	// ReasonUnknownRegion: no shard has the name in the field region.
 	ReasonUnknownRegion = "UNKNOWN_REGION"
+	// ReasonTopologyUnavailable: the field region names a shard that is not known,
+	// and etcd did not say whether it is new. Repeat with the same request_id.
+	ReasonTopologyUnavailable = "TOPOLOGY_UNAVAILABLE"
 	// ReasonRegionDraining: the shard in the field region takes no new purchases.
 	ReasonRegionDraining = "REGION_DRAINING"
 	// ReasonRequestIDReused: the request_id was used before with other content.

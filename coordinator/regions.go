@@ -1,0 +1,88 @@
+package coordinator
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/codes"
+
+	"github.com/holdfast-io/holdfast/api/cluster"
+	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
+)
+
+const (
+	// topologyTimeout is until an etcd that does not answer has not answered.
+	topologyTimeout = time.Second
+
+	// topologyPause is between two readings: callers who insist on a region that
+	// is not there cost etcd no more than that.
+	topologyPause = 100 * time.Millisecond
+)
+
+// withRegion returns a topology that has the region. What the coordinator knows
+// may be old: etcd is asked before a region is said not to be there, since that
+// is an answer that no caller repeats. The path says where in a larger request
+// the region stands.
+func (r *router) withRegion(ctx context.Context, region, path string) (cluster.Topology, error) {
+	topology, err := r.awaitTopology(ctx)
+	if err != nil || topology.Has(region) {
+		return topology, err
+	}
+	if err := r.reread(ctx); err != nil {
+		return topology, holdfastv1.Error(codes.Unavailable, holdfastv1.ReasonTopologyUnavailable,
+			fmt.Sprintf("%sregion: %q is not known here, and etcd did not say whether it is new; repeat with the same request_id", path, region), nil)
+	}
+	if topology, err = r.awaitTopology(ctx); err != nil || topology.Has(region) {
+		return topology, err
+	}
+	return topology, holdfastv1.FieldError(holdfastv1.ReasonUnknownRegion, path+"region",
+		fmt.Sprintf("there is no region %q; known are %s", region, strings.Join(topology.Shards, ", ")))
+}
+
+// reading is the last time that the topology was read for a caller.
+type reading struct {
+	begun time.Time
+	err   error
+}
+
+// reread returns once the topology has been read from etcd after the call. Callers
+// who wait share one reading.
+func (r *router) reread(ctx context.Context) error {
+	called := time.Now()
+	var last reading
+	select {
+	case last = <-r.lastReading:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	defer func() { r.lastReading <- last }()
+	if last.begun.After(called) {
+		return last.err
+	}
+	select {
+	case <-time.After(time.Until(last.begun.Add(topologyPause))):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	// Others wait for this reading too, so it does not end with its caller.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), topologyTimeout)
+	defer cancel()
+	last.begun = time.Now()
+	var view cluster.View
+	if view, last.err = r.view(ctx); last.err == nil {
+		r.learn(view.Topology)
+	}
+	return last.err
+}
+
+// learn takes over a topology unless it is older than the known one: etcd that
+// lost its data does not take a shard away.
+func (r *router) learn(t cluster.Topology) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if t.Number >= r.topology.Number {
+		r.topology = t
+	}
+}
