@@ -52,7 +52,7 @@ func (m *Manager) attempt(ctx context.Context, name string, join join) (*Lock, e
 	if err != nil {
 		return nil, err
 	}
-	bound, cancel := c.bind(ctx)
+	bound, cancel := m.bind(ctx, c)
 	defer cancel()
 	token, err := join(bound, c)
 	if err == nil {
@@ -73,7 +73,7 @@ func (m *Manager) attempt(ctx context.Context, name string, join join) (*Lock, e
 // lock is what the caller gets.
 func (m *Manager) lock(c *claim, token int64) *Lock {
 	release := func(ctx context.Context) error { return m.release(ctx, c) }
-	return NewLock(lockContext{c}, c.name, token, c.contended, release)
+	return NewLock(lockContext{c}, c.name, token, func(f func()) { m.onContended(c, f) }, release)
 }
 
 // reason says why an acquisition failed: it ended, its caller gave up, or err.
@@ -159,8 +159,12 @@ func (m *Manager) own(c *claim) error {
 		return ErrLost
 	}
 	c.state = owning
-	if c.isContended() {
-		close(c.contended)
-	}
 	return nil
+}
+
+func (m *Manager) onContended(c *claim, f func()) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c.onContended = append(c.onContended, f)
+	c.tellContended()
 }

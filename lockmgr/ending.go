@@ -41,6 +41,10 @@ func (m *Manager) unlist(c *claim) (before phase) {
 	if before == ended {
 		return before
 	}
+	c.onContended = nil
+	if c.giveUp != nil {
+		c.giveUp()
+	}
 	delete(c.lease.claims, c)
 	others := slices.DeleteFunc(m.byName[c.name], func(other *claim) bool { return other == c })
 	m.byName[c.name] = others

@@ -5,22 +5,24 @@ import "context"
 // Lock is the ownership of a name, from the moment it was confirmed until its
 // context ends. All methods may be called from any goroutine.
 type Lock struct {
-	name      string
-	token     int64
-	ctx       context.Context
-	contended <-chan struct{}
-	release   func(context.Context) error
+	name        string
+	token       int64
+	ctx         context.Context
+	onContended func(func())
+	release     func(context.Context) error
 }
 
 // NewLock puts together a lock from what its issuer decides. [Manager] is one
 // issuer, the in-memory implementation in locktest another; users of locks have
 // no need of it.
 //
-// ctx must end, with a cause, when ownership is no longer certain. contended must
-// be closed when somebody else queues for the name. release must end ctx with
-// [ErrReleased] and must be idempotent.
-func NewLock(ctx context.Context, name string, token int64, contended <-chan struct{}, release func(context.Context) error) *Lock {
-	return &Lock{name: name, token: token, ctx: ctx, contended: contended, release: release}
+// ctx must end, with a cause, when ownership is no longer certain. onContended
+// and release must do what [Lock.OnContended] and [Lock.Release] promise; release must
+// end ctx with [ErrReleased].
+func NewLock(
+	ctx context.Context, name string, token int64, onContended func(func()), release func(context.Context) error,
+) *Lock {
+	return &Lock{name: name, token: token, ctx: ctx, onContended: onContended, release: release}
 }
 
 // Name returns the name that was acquired.
@@ -36,9 +38,10 @@ func (l *Lock) Token() int64 { return l.token }
 // are called.
 func (l *Lock) Context() context.Context { return l.ctx }
 
-// Contended returns a channel that is closed once somebody else has queued for
-// the name, also within this process. It stays open if the lock ends first.
-func (l *Lock) Contended() <-chan struct{} { return l.contended }
+// OnContended has f called, in a goroutine of its own, once somebody else has queued for
+// the name, also within this process; at once if somebody has. It is not called if the
+// lock ends first. A lock that nobody wants costs no goroutine so.
+func (l *Lock) OnContended(f func()) { l.onContended(f) }
 
 // Release gives the lock back. Its context ends at once; then etcd is told. An
 // error means that etcd could not be told before ctx ended, or within one TTL:

@@ -155,3 +155,10 @@ func release(t testing.TB, lock *lockmgr.Lock) {
 		t.Fatal(err)
 	}
 }
+
+// contention returns a channel that is closed once the lock is contended.
+func contention(lock *lockmgr.Lock) <-chan struct{} {
+	contended := make(chan struct{})
+	lock.OnContended(func() { close(contended) })
+	return contended
+}

@@ -76,7 +76,7 @@ func TestLostReleaseIsRepeated(t *testing.T) {
 			rival := start(t, direct, prefix, "b", longTTL)
 			lock := acquire(t, m, "x")
 			waiter := enqueue(t, rival, direct, prefix, "x")
-			awaitClosed(t, lock.Contended(), "the waiter") // so the watch has passed the lock's own key
+			awaitClosed(t, contention(lock), "the waiter") // so the watch has passed the lock's own key
 			w.lose(lost, isDelete, nil)
 			if err := lock.Release(t.Context()); err == nil {
 				t.Error("release did not say that it may have failed")

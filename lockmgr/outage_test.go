@@ -191,7 +191,7 @@ func TestContentionIsSeen(t *testing.T) {
 	enqueue(t, b, client, prefix, "x")
 	compact(t, client, prefix)
 	p.Restore()
-	awaitClosed(t, lock.Contended(), "contention")
+	awaitClosed(t, contention(lock), "contention")
 	enqueue(t, b, client, prefix, "y")
-	awaitClosed(t, other.Contended(), "contention over the new watch")
+	awaitClosed(t, contention(other), "contention over the new watch")
 }

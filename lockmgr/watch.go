@@ -119,11 +119,8 @@ func (m *Manager) sawRival(name, key string, place int64) {
 		if c.key == key || c.rival >= place {
 			continue
 		}
-		known := c.isContended()
 		c.rival = place
-		if c.isContended() && !known {
-			close(c.contended)
-		}
+		c.tellContended()
 	}
 }
 

@@ -48,9 +48,8 @@ type world struct {
 }
 
 type caller struct {
-	Purchase
-	sale *sale
-	came int
+	*bought
+	came int // by the world's clock
 }
 
 func newWorld(t *rapid.T) *world {
@@ -87,7 +86,7 @@ func (w *world) buy(t *rapid.T) {
 	p := drawPurchase(t)
 	key := saleKey{p.Region, p.RequestID}
 	known := w.pending[key]
-	s, err := w.admit(p)
+	b, err := purchaseIn(w.tenure, p)
 	switch {
 	case w.ended != errors.Is(err, errTenureEnded):
 		t.Fatalf("ended is %t, admit returned %v", w.ended, err)
@@ -95,17 +94,17 @@ func (w *world) buy(t *rapid.T) {
 		if known == nil || sameContent(&known.row, p) {
 			t.Fatalf("%v is the first of its content", p)
 		}
-	case err == nil && known != nil && s != known:
+	case err == nil && known != nil && b.sale != known:
 		t.Fatalf("%v did not join the one that is on its way", p)
 	case err == nil:
-		w.callers = append(w.callers, caller{p, s, w.clock})
+		w.callers = append(w.callers, caller{b, w.clock})
 	}
 }
 
 // send gives a shard its next batch, if it is ready for one.
 func (w *world) send(t *rapid.T) {
 	if f := w.shard(t); len(w.sent[f]) == 0 {
-		w.sent[f] = w.lanes.byShard[f.name].commits.take()
+		w.sent[f] = w.lanes.byShard[f.name].commits.take(1)
 	}
 }
 
@@ -148,9 +147,9 @@ func (w *world) settleAs(t *rapid.T, f *fakeShard, how string) {
 	}
 	w.lanes.byShard[f.name].commit(context.Background(), batch)
 	for _, s := range batch {
-		poisoned := s.row.CustomerID == poisoner
-		if how == "stored" && isClosed(s.done) && poisoned != errors.Is(s.err, errRefused) && w.current && !s.replayed {
-			t.Fatalf("%v of %s: answered %v", s.row.RequestID, s.row.CustomerID, s.err)
+		poisoned, b := s.row.CustomerID == poisoner, w.first(s)
+		if how == "stored" && isClosed(b.done) && poisoned != errors.Is(b.err, errRefused) && w.current && !s.replayed {
+			t.Fatalf("%v of %s: answered %v", s.row.RequestID, s.row.CustomerID, b.err)
 		}
 	}
 }
@@ -184,7 +183,7 @@ func (w *world) ask(t *rapid.T) {
 	if len(w.asked[f]) > 0 {
 		return
 	}
-	w.asked[f] = w.lanes.byShard[f.name].checks.take()
+	w.asked[f] = w.lanes.byShard[f.name].checks.take(1)
 	for _, c := range w.asked[f] {
 		key := saleKey{f.name, c.asked.RequestID}
 		w.began[key] = w.clock
@@ -243,8 +242,8 @@ func (w *world) check(t *rapid.T) {
 		t.Fatalf("%d units in flight, but %d in the lanes", w.inFlight, w.unitsInLanes())
 	case w.ended && len(w.waiting) > 0:
 		t.Fatal("the tenure has ended, and somebody waits for it")
-	case isClosed(w.settled) != (w.ended && w.unsettled == 0):
-		t.Fatalf("settled is %t, ended %t with %d unsettled", isClosed(w.settled), w.ended, w.unsettled)
+	case w.hasSettled() != (w.ended && w.unsettled == 0):
+		t.Fatalf("settled is %t, ended %t with %d unsettled", w.hasSettled(), w.ended, w.unsettled)
 	}
 	for _, s := range w.waiting {
 		if judge(s.row.Amount, w.available, w.inFlight) != mightFit {
@@ -267,28 +266,28 @@ func (w *world) unitsInLanes() (units int64) {
 
 // checkAnswer compares an answer, if there is one, with what is in the shards.
 func (w *world) checkAnswer(t *rapid.T, c caller) {
-	if !isClosed(c.sale.done) {
+	if !isClosed(c.done) {
 		return
 	}
 	key := saleKey{c.Region, c.RequestID}
 	row := w.rows[key]
 	var stock *InsufficientStockError
 	switch {
-	case c.sale.err == nil && (c.sale.stored != row || !sameContent(row, c.Purchase)):
-		t.Fatalf("%v was told %+v, and stored is %+v", c, c.sale.stored, row)
-	case errors.Is(c.sale.err, errRequestIDReused) && (row == nil || sameContent(row, c.Purchase)):
-		t.Fatalf("%v was told that it is another, and stored is %+v", c, row)
-	case errors.As(c.sale.err, &stock) && (stock.Available >= c.Amount || w.began[key] <= w.firstCame(c.sale)):
-		t.Fatalf("%v was refused with %d available, read at %d", c, stock.Available, w.began[key])
-	case errors.Is(c.sale.err, errTenureEnded) && !w.ended:
-		t.Fatalf("%v was told that the tenure has ended", c)
+	case c.err == nil && (c.stored != row || !sameContent(row, c.Purchase)):
+		t.Fatalf("%v was told %+v, and stored is %+v", c.Purchase, c.stored, row)
+	case errors.Is(c.err, errRequestIDReused) && (row == nil || sameContent(row, c.Purchase)):
+		t.Fatalf("%v was told that it is another, and stored is %+v", c.Purchase, row)
+	case errors.As(c.err, &stock) && (stock.Available >= c.Amount || w.began[key] <= w.first(c.sale).came):
+		t.Fatalf("%v was refused with %d available, read at %d", c.Purchase, stock.Available, w.began[key])
+	case errors.Is(c.err, errTenureEnded) && !w.ended:
+		t.Fatalf("%v was told that the tenure has ended", c.Purchase)
 	}
 }
 
-// firstCame is when the request came that later ones with its id joined.
-func (w *world) firstCame(s *sale) int {
+// first is who came first, when later ones joined.
+func (w *world) first(s *sale) caller {
 	i := slices.IndexFunc(w.callers, func(c caller) bool { return c.sale == s })
-	return w.callers[i].came
+	return w.callers[i]
 }
 
 // finish lets everything settle. Then nobody may be left without an answer.
@@ -296,7 +295,7 @@ func (w *world) finish(t *rapid.T) {
 	for range 100 {
 		for _, f := range []*fakeShard{w.eu, w.us} {
 			if len(w.sent[f]) == 0 {
-				w.sent[f] = w.lanes.byShard[f.name].commits.take()
+				w.sent[f] = w.lanes.byShard[f.name].commits.take(1)
 			}
 			w.settleAs(t, f, "stored")
 		}
@@ -306,13 +305,13 @@ func (w *world) finish(t *rapid.T) {
 		w.check(t)
 	}
 	for _, c := range w.callers {
-		if !isClosed(c.sale.done) {
-			t.Fatalf("%v is without an answer", c)
+		if !isClosed(c.done) {
+			t.Fatalf("%v is without an answer", c.Purchase)
 		}
 	}
 	w.stop()
 	w.check(t)
-	if !isClosed(w.settled) || len(w.pending) > 0 {
-		t.Fatalf("settled %t, %d pending", isClosed(w.settled), len(w.pending))
+	if !w.hasSettled() || w.pending != nil {
+		t.Fatalf("settled %t, %d pending", w.hasSettled(), len(w.pending))
 	}
 }

@@ -147,10 +147,10 @@ func TestTenureNeedsEveryShard(t *testing.T) {
 		}
 		wantNoLocks(t, space)
 	}
-	_, err := half.sell(t.Context(), &holdfastv1.CreatePurchaseRequest{
-		ProductId: p, Amount: 1, CustomerId: "ann", Region: "eu", RequestId: "r",
+	_, err := sellTo(t.Context(), func(b buyer) {
+		half.tenures.sell(Purchase{ProductID: p, Amount: 1, CustomerID: "ann", Region: "eu", RequestID: "r"}, b)
 	})
-	if got := holdfastv1.Reason(err); got != holdfastv1.ReasonShardUnavailable {
+	if got := holdfastv1.Reason(half.status(t.Context(), p, err)); got != holdfastv1.ReasonShardUnavailable {
 		t.Errorf("purchase: %v", err)
 	}
 	checkLedger(t, s, p, 0)
@@ -294,7 +294,7 @@ func TestLockedFenceStallsItsProductOnly(t *testing.T) {
 	worker := newSeller(t, space, "a", eu, s.open[1])
 	locked, free := worker.mustBegin(t, newProduct(), 100), worker.mustBegin(t, newProduct(), 100)
 	unlock := s.lockFence(t, "eu", locked.product.ProductID)
-	var sales []*sale
+	var sales []*bought
 	for i := range 100 {
 		sales = append(sales, mustAdmit(t, locked, wish("eu", fmt.Sprint(i), 1)))
 	}

@@ -103,29 +103,78 @@ func tenureOn(lanes *lanes, product string, available int64) *tenure {
 func (b *bench) commitIn(f *fakeShard, answer func([]*ledger.Purchase) ([]ledger.Outcome, error)) {
 	f.commit = answer
 	l := b.lanes.byShard[f.name]
-	l.commit(context.Background(), l.commits.take())
+	l.commit(context.Background(), l.commits.take(1))
 }
 
 func (b *bench) verifyIn(f *fakeShard, answer func([]ledger.Check) ([]ledger.Checked, error)) {
 	f.verify = answer
 	l := b.lanes.byShard[f.name]
-	l.verify(context.Background(), l.checks.take())
+	l.verify(context.Background(), l.checks.take(1))
+}
+
+// bought is a purchase that was admitted, and what its buyer was told.
+type bought struct {
+	Purchase
+	sale   *sale // as long as it is on its way when the buyer comes
+	done   chan struct{}
+	stored *ledger.Purchase
+	err    error
+}
+
+// purchaseIn admits a purchase in a tenure.
+func purchaseIn(tenure *tenure, p Purchase) (*bought, error) {
+	b := &bought{Purchase: p, done: make(chan struct{})}
+	err := tenure.admit(p, b.told)
+	tenure.mu.Lock()
+	defer tenure.mu.Unlock()
+	b.sale = tenure.pending[saleKey{p.Region, p.RequestID}]
+	return b, err
+}
+
+func (b *bought) told(stored *ledger.Purchase, err error) {
+	b.stored, b.err = stored, err
+	close(b.done)
+}
+
+func (b *bought) wait(ctx context.Context) error {
+	select {
+	case <-b.done:
+		return b.err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// customer is a buyer who waits as long as his context lasts.
+type customer struct {
+	ctx context.Context
+	bought
+}
+
+func (c *customer) Context() context.Context { return c.ctx }
+
+// sellTo sells to a customer, and waits.
+func sellTo(ctx context.Context, sell func(buyer)) (*ledger.Purchase, error) {
+	c := &customer{ctx: ctx, bought: bought{done: make(chan struct{})}}
+	sell(c)
+	<-c.done
+	return c.stored, c.err
 }
 
 // buy admits a purchase of amount units in eu.
-func (b *bench) buy(t *testing.T, request string, amount int64) *sale {
+func (b *bench) buy(t *testing.T, request string, amount int64) *bought {
 	t.Helper()
 	return mustAdmit(t, b.tenure, wish("eu", request, amount))
 }
 
-func mustAdmit(t *testing.T, tenure *tenure, p Purchase) *sale {
+func mustAdmit(t *testing.T, tenure *tenure, p Purchase) *bought {
 	t.Helper()
 	p.ProductID = tenure.product.ProductID
-	s, err := tenure.admit(p)
+	b, err := purchaseIn(tenure, p)
 	if err != nil {
 		t.Fatalf("admit %s: %v", p.RequestID, err)
 	}
-	return s
+	return b
 }
 
 func wish(region, request string, amount int64) Purchase {
@@ -133,35 +182,35 @@ func wish(region, request string, amount int64) Purchase {
 }
 
 // wantPending fails if the sale has its answer.
-func wantPending(t *testing.T, s *sale) {
+func wantPending(t *testing.T, s *bought) {
 	t.Helper()
 	if isClosed(s.done) {
-		t.Fatalf("%s has its answer already: %v, %v", s.row.RequestID, s.stored, s.err)
+		t.Fatalf("%s has its answer already: %v, %v", s.RequestID, s.stored, s.err)
 	}
 }
 
 // wantSold fails unless the sale's answer is a stored purchase.
-func wantSold(t *testing.T, s *sale) {
+func wantSold(t *testing.T, s *bought) {
 	t.Helper()
 	if !isClosed(s.done) || s.err != nil || s.stored == nil {
-		t.Fatalf("%s: answered %t with %v, %v; want it sold", s.row.RequestID, isClosed(s.done), s.stored, s.err)
+		t.Fatalf("%s: answered %t with %v, %v; want it sold", s.RequestID, isClosed(s.done), s.stored, s.err)
 	}
 }
 
 // wantFailed fails unless the sale's answer is an error of this kind.
-func wantFailed(t *testing.T, s *sale, want error) {
+func wantFailed(t *testing.T, s *bought, want error) {
 	t.Helper()
 	if !isClosed(s.done) || !errors.Is(s.err, want) {
-		t.Fatalf("%s: answered %t with %v, want %v", s.row.RequestID, isClosed(s.done), s.err, want)
+		t.Fatalf("%s: answered %t with %v, want %v", s.RequestID, isClosed(s.done), s.err, want)
 	}
 }
 
-func wantRefused(t *testing.T, s *sale, available int64) {
+func wantRefused(t *testing.T, s *bought, available int64) {
 	t.Helper()
 	var stock *InsufficientStockError
 	if !isClosed(s.done) || !errors.As(s.err, &stock) || stock.Available != available {
 		t.Fatalf("%s: answered %t with %v, want it refused with %d available",
-			s.row.RequestID, isClosed(s.done), s.err, available)
+			s.RequestID, isClosed(s.done), s.err, available)
 	}
 }
 
@@ -174,10 +223,13 @@ func (b *bench) wantUnits(t *testing.T, available, inFlight int64) {
 
 func (b *bench) wantEnded(t *testing.T, settled bool) {
 	t.Helper()
-	if !isClosed(b.over) || isClosed(b.settled) != settled {
-		t.Fatalf("ended %t, settled %t; want ended, settled %t", isClosed(b.over), isClosed(b.settled), settled)
+	if !isClosed(b.over) || b.hasSettled() != settled {
+		t.Fatalf("ended %t, settled %t; want ended, settled %t", isClosed(b.over), b.hasSettled(), settled)
 	}
 }
+
+// hasSettled is false for a tenure that has not ended.
+func (t *tenure) hasSettled() bool { return t.settled != nil && isClosed(t.settled) }
 
 func isClosed(c <-chan struct{}) bool {
 	select {

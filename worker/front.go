@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
+	"github.com/holdfast-io/holdfast/api/link"
 )
 
 // front passes calls to the service of the current term. Between two terms it
@@ -55,8 +56,13 @@ func (f *front) ListProducts(ctx context.Context, req *holdfastv1.ListProductsRe
 }
 
 // sell decides what a link has brought.
-func (f *front) sell(ctx context.Context, req *holdfastv1.CreatePurchaseRequest) (*holdfastv1.Purchase, error) {
-	return pass(ctx, f, req, (*service).sell)
+func (f *front) sell(sale *link.Sale) {
+	s := f.current.Load()
+	if s == nil {
+		sale.Answer(nil, drainingStatus())
+		return
+	}
+	s.sell(sale)
 }
 
 func (f *front) GetPurchase(ctx context.Context, req *holdfastv1.GetPurchaseRequest) (*holdfastv1.Purchase, error) {

@@ -18,7 +18,7 @@ import (
 const (
 	maxBatch = 1000 // purchases in one transaction, and checks in one read
 	// commitsAtOnce has a shard work on a batch while the one before is synced, or is on
-	// its way.
+	// its way; as many more are sent when they are full, as they are to a shard far away.
 	commitsAtOnce = 2
 	batchTimeout  = 5 * time.Second  // until a commit that is not answered counts as ambiguous
 	stuckAfter    = 4 * batchTimeout // until a tenure whose sales do not settle loses its lock
@@ -38,7 +38,7 @@ type shard interface {
 // lane carries the purchases of all tenures to one shard, and what tenures need to
 // begin. Of each kind one batch is under way at a time, or two of purchases, and what
 // comes meanwhile gathers, so a worker with a thousand tenures to begin needs one
-// connection for them.
+// connection for them. Purchases get up to four.
 type lane struct {
 	shard    shard
 	contact  *contact
@@ -68,10 +68,11 @@ type lanes struct {
 	byShard map[string]*lane
 	order   []*lane // in the order of the topology
 	commits int     // at once, of each
+	more    int     // of whole batches
 }
 
 func newLanes(shards []shard, log hclog.Logger) *lanes {
-	ls := &lanes{byShard: map[string]*lane{}, commits: commitsAtOnce}
+	ls := &lanes{byShard: map[string]*lane{}, commits: commitsAtOnce, more: commitsAtOnce}
 	for _, s := range shards {
 		l := &lane{
 			shard: s, log: log.With("shard", s.Name()), commits: newQueue[*sale](),
@@ -95,6 +96,9 @@ func (ls *lanes) run(ctx context.Context) {
 		g.Go(func() error { l.contact.watch(ctx); return nil })
 		for range ls.commits {
 			g.Go(func() error { l.commits.drain(ctx, l.commit); return nil })
+		}
+		for range ls.more {
+			g.Go(func() error { l.commits.drainFull(ctx, l.commit); return nil })
 		}
 		g.Go(func() error { l.checks.drain(ctx, l.verify); return nil })
 		g.Go(func() error { l.fences.drain(ctx, l.raise); return nil })
@@ -316,30 +320,43 @@ func (ls *lanes) current(ctx context.Context, f ledger.Fence) (bool, error) {
 // queue gathers items while a batch of them is under way.
 type queue[T any] struct {
 	wake chan struct{} // has room for one: "there is something"
+	full chan struct{} // has room for one: "there is a whole batch"
 
 	mu    *sync.Mutex
 	items []T
 }
 
 func newQueue[T any]() queue[T] {
-	return queue[T]{wake: make(chan struct{}, 1), mu: &sync.Mutex{}}
+	return queue[T]{wake: make(chan struct{}, 1), full: make(chan struct{}, 1), mu: &sync.Mutex{}}
 }
 
 func (q *queue[T]) put(item T) {
 	q.mu.Lock()
 	q.items = append(q.items, item)
+	n := len(q.items)
 	q.mu.Unlock()
+	poke(q.wake)
+	if n >= maxBatch {
+		poke(q.full)
+	}
+}
+
+func poke(c chan struct{}) {
 	select {
-	case q.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
 
-// take removes up to maxBatch items, the oldest first.
-func (q *queue[T]) take() []T {
+// take removes up to maxBatch items, the oldest first, unless there are fewer than
+// least.
+func (q *queue[T]) take(least int) []T {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	n := min(len(q.items), maxBatch)
+	if n < least {
+		return nil
+	}
 	batch := q.items[:n:n]
 	q.items = q.items[n:]
 	return batch
@@ -347,13 +364,22 @@ func (q *queue[T]) take() []T {
 
 // drain hands batches to work, one after the other, until ctx ends.
 func (q *queue[T]) drain(ctx context.Context, work func(context.Context, []T)) {
+	q.serve(ctx, q.wake, 1, work)
+}
+
+// drainFull does what drain does with whole batches only.
+func (q *queue[T]) drainFull(ctx context.Context, work func(context.Context, []T)) {
+	q.serve(ctx, q.full, maxBatch, work)
+}
+
+func (q *queue[T]) serve(ctx context.Context, wake <-chan struct{}, least int, work func(context.Context, []T)) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-q.wake:
+		case <-wake:
 		}
-		for batch := q.take(); len(batch) > 0; batch = q.take() {
+		for batch := q.take(least); len(batch) > 0; batch = q.take(least) {
 			work(ctx, batch)
 		}
 	}

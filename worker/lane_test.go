@@ -78,10 +78,10 @@ func wantSizes[T any](t *testing.T, calls *[][]T, sizes ...int) {
 // inBubble runs lanes to the shards, and the test. One batch is under way at a time, so
 // that the order of events is certain.
 func inBubble(t *testing.T, test func(*testing.T, *lanes), shards ...*slowShard) {
-	inBubbleWith(t, 1, test, shards...)
+	inBubbleWith(t, 1, 0, test, shards...)
 }
 
-func inBubbleWith(t *testing.T, commits int, test func(*testing.T, *lanes), shards ...*slowShard) {
+func inBubbleWith(t *testing.T, commits, more int, test func(*testing.T, *lanes), shards ...*slowShard) {
 	synctest.Test(t, func(t *testing.T) {
 		var behind []shard
 		for _, s := range shards {
@@ -89,7 +89,7 @@ func inBubbleWith(t *testing.T, commits int, test func(*testing.T, *lanes), shar
 			behind = append(behind, s)
 		}
 		lanes := newLanes(behind, hclog.NewNullLogger())
-		lanes.commits = commits
+		lanes.commits, lanes.more = commits, more
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { lanes.run(ctx); close(done) }()
@@ -99,9 +99,9 @@ func inBubbleWith(t *testing.T, commits int, test func(*testing.T, *lanes), shar
 	})
 }
 
-func buyMany(t *testing.T, tenure *tenure, region, name string, n int, amount int64) []*sale {
+func buyMany(t *testing.T, tenure *tenure, region, name string, n int, amount int64) []*bought {
 	t.Helper()
-	sales := make([]*sale, n)
+	sales := make([]*bought, n)
 	for i := range sales {
 		sales[i] = mustAdmit(t, tenure, wish(region, fmt.Sprint(name, i), amount))
 	}
@@ -139,7 +139,7 @@ func TestBatchesGatherWhileOneIsInFlight(t *testing.T) {
 // A shard must not be idle while one batch is synced, or on its way to a region far away.
 func TestNextBatchIsSentWhileOneIsInFlight(t *testing.T) {
 	eu := newSlowShard("eu")
-	inBubbleWith(t, 2, func(t *testing.T, lanes *lanes) {
+	inBubbleWith(t, 2, 0, func(t *testing.T, lanes *lanes) {
 		tenure := tenureOn(lanes, "p", 10)
 		first := buyMany(t, tenure, "eu", "first", 1, 1)
 		wantSizes(t, &eu.batches, 1)
@@ -157,6 +157,28 @@ func TestNextBatchIsSentWhileOneIsInFlight(t *testing.T) {
 		}
 		if eu.most != 2 {
 			t.Errorf("%d batches at the same time", eu.most)
+		}
+	}, eu)
+}
+
+// To a shard far away a batch takes long, and whole ones gather meanwhile: they are sent
+// too. What is less than a batch waits, or there would be many small ones.
+func TestWholeBatchesAreSentBesides(t *testing.T) {
+	eu := newSlowShard("eu")
+	inBubbleWith(t, 1, 1, func(t *testing.T, lanes *lanes) {
+		tenure := tenureOn(lanes, "p", 10_000)
+		sales := buyMany(t, tenure, "eu", "first", 1, 1)
+		wantSizes(t, &eu.batches, 1)
+		sales = append(sales, buyMany(t, tenure, "eu", "some", maxBatch-1, 1)...)
+		wantSizes(t, &eu.batches, 1)
+		sales = append(sales, buyMany(t, tenure, "eu", "more", 11, 1)...)
+		wantSizes(t, &eu.batches, 1, maxBatch)
+		for range 3 {
+			eu.release <- nil
+		}
+		wantSizes(t, &eu.batches, 1, maxBatch, 10)
+		for _, s := range sales {
+			wantSold(t, s)
 		}
 	}, eu)
 }
@@ -205,10 +227,10 @@ func TestPoisonedPurchaseFailsAlone(t *testing.T) {
 	for _, poisoned := range [][]int{{0}, {37}, {99}, {13, 14, 80}} {
 		t.Run(fmt.Sprint(poisoned), func(t *testing.T) {
 			b := newBench(100)
-			var bad []*sale
+			var bad []*bought
 			sales := buyMany(t, b.tenure, "eu", "r", 100, 1)
 			for _, i := range poisoned {
-				sales[i].row.CustomerID = poisoner
+				sales[i].sale.row.CustomerID = poisoner
 				bad = append(bad, sales[i])
 			}
 			commits := 0
@@ -364,14 +386,14 @@ func TestFencesAreRaisedTogetherAndFailAlone(t *testing.T) {
 		ask(fmt.Sprint(i), i+1)
 	}
 	ask("7", 100) // again, before the first is answered
-	l.raise(t.Context(), l.fences.take())
-	l.raise(t.Context(), l.fences.take())
+	l.raise(t.Context(), l.fences.take(1))
+	l.raise(t.Context(), l.fences.take(1))
 	if !slices.Equal(sizes, []int{20, 1}) {
 		t.Errorf("statements of %v fences", sizes)
 	}
 	ask("locked", 200)
 	ask("free", 201)
-	l.raise(t.Context(), l.fences.take())
+	l.raise(t.Context(), l.fences.take(1))
 	var shardErr *ShardError
 	if len(failed) != 1 || !errors.As(failed["locked"], &shardErr) {
 		t.Errorf("failed: %v", failed)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/holdfast-io/holdfast/api/cluster"
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
+	"github.com/holdfast-io/holdfast/api/link"
 	"github.com/holdfast-io/holdfast/worker/ledger"
 )
 
@@ -124,26 +125,46 @@ func (s *service) sold(ctx context.Context, products []ledger.Product) (map[stri
 	return sold, nil
 }
 
-func (s *service) sell(ctx context.Context, req *holdfastv1.CreatePurchaseRequest) (*holdfastv1.Purchase, error) {
-	if !s.topology.Has(req.GetRegion()) {
-		return nil, unknownRegion(req.GetRegion(), s.topology)
+// order is a purchase that a coordinator waits for.
+type order struct {
+	*link.Sale
+	service *service
+}
+
+// told makes an order a buyer.
+func (o *order) told(stored *ledger.Purchase, err error) {
+	if err != nil {
+		o.Answer(nil, o.service.status(o.Context(), o.Request.GetProductId(), err))
+		return
 	}
-	if !s.topology.Sells(req.GetRegion()) {
-		return nil, holdfastv1.FieldError(holdfastv1.ReasonRegionDraining, "region",
-			fmt.Sprintf("region %q takes no new purchases", req.GetRegion()))
+	o.Answer(purchase(o.Request.GetRegion(), stored), nil)
+}
+
+func (s *service) sell(sale *link.Sale) {
+	req := sale.Request
+	if err := s.sells(req); err != nil {
+		sale.Answer(nil, err)
+		return
 	}
-	if req.GetAmount() < 1 {
-		// Admission would add what it is to take away.
-		return nil, holdfastv1.FieldError(holdfastv1.ReasonInvalidField, "amount", "must be at least 1")
-	}
-	done, err := s.tenures.sell(ctx, Purchase{
+	s.tenures.sell(Purchase{
 		ProductID: req.GetProductId(), Region: req.GetRegion(), RequestID: req.GetRequestId(),
 		Amount: req.GetAmount(), CustomerID: req.GetCustomerId(), PaymentMethod: req.GetPaymentMethod(),
-	})
-	if err != nil {
-		return nil, s.status(ctx, req.GetProductId(), err)
+	}, &order{sale, s})
+}
+
+// sells reports why a purchase cannot be sold, whatever the product's tenure says.
+func (s *service) sells(req *holdfastv1.CreatePurchaseRequest) error {
+	switch {
+	case !s.topology.Has(req.GetRegion()):
+		return unknownRegion(req.GetRegion(), s.topology)
+	case !s.topology.Sells(req.GetRegion()):
+		return holdfastv1.FieldError(holdfastv1.ReasonRegionDraining, "region",
+			fmt.Sprintf("region %q takes no new purchases", req.GetRegion()))
+	case req.GetAmount() < 1:
+		// Admission would add what it is to take away.
+		return holdfastv1.FieldError(holdfastv1.ReasonInvalidField, "amount", "must be at least 1")
 	}
-	return purchase(req.GetRegion(), done.stored), nil
+	return nil
 }
 
 func (s *service) shard(name string) *ledger.Shard {

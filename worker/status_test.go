@@ -53,7 +53,7 @@ func TestErrorsTellWhatToDo(t *testing.T) {
 func TestWorkerRefusesAmountsBelowOne(t *testing.T) {
 	s := &service{topology: cluster.Topology{Number: 1, Shards: []string{"eu"}}, log: hclog.NewNullLogger()}
 	for _, amount := range []int64{0, -1} {
-		_, err := s.sell(context.Background(), &holdfastv1.CreatePurchaseRequest{ProductId: "p", Region: "eu", Amount: amount})
+		err := s.sells(&holdfastv1.CreatePurchaseRequest{ProductId: "p", Region: "eu", Amount: amount})
 		if holdfastv1.Reason(err) != holdfastv1.ReasonInvalidField {
 			t.Errorf("purchase of %d: %v", amount, err)
 		}

@@ -14,7 +14,9 @@ import (
 // errTenureEnded tells a purchase to ask for the next tenure of its product.
 var errTenureEnded = errors.New("tenure has ended")
 
-// tenure sells one product under one token.
+// tenure sells one product under one token. A worker may have a hundred thousand that
+// nobody buys of, so it has no goroutine while it sells, and no memory that its sales
+// alone need.
 type tenure struct {
 	fence   ledger.Fence
 	product ledger.Product
@@ -22,24 +24,28 @@ type tenure struct {
 	lanes   *lanes
 	began   time.Time
 	over    chan struct{} // closed when the tenure admits no more
-	gone    chan struct{} // closed when its lock is released as well
+	onEnd   func()        // called once when that is so; set before anything is admitted
 
 	mu        sync.Mutex
-	available int64 // units that may still be admitted
-	inFlight  int64 // units sent to a lane and not settled
-	unsettled int   // sales sent to a lane, to commit or to verify
-	pending   map[saleKey]*sale
-	waiting   []*sale // would fit if something in flight failed, oldest first
+	available int64             // units that may still be admitted
+	inFlight  int64             // units sent to a lane and not settled
+	unsettled int               // sales sent to a lane, to commit or to verify
+	pending   map[saleKey]*sale // nil when there are none
+	waiting   []*sale           // would fit if something in flight failed, oldest first
 	ended     bool
-	settled   chan struct{} // closed when ended and nothing is unsettled
 	lastUsed  time.Time
-	moved     time.Time // when a sale was last sent to an idle tenure, or settled
+	idle      *time.Timer // looks at lastUsed at times; nil when nothing does
+	moved     time.Time   // when a sale was last sent to an idle tenure, or settled
+
+	// Made when the tenure ends.
+	settled chan struct{} // closed when nothing is unsettled
+	gone    chan struct{} // closed when its lock is released as well
 }
 
 // saleKey is the scope of a request id within a product.
 type saleKey struct{ region, requestID string }
 
-// sale is one purchase on its way, and all callers that wait for it.
+// sale is one purchase on its way, and all buyers that wait for it.
 type sale struct {
 	region   string
 	row      ledger.Purchase
@@ -47,40 +53,47 @@ type sale struct {
 	replayed bool  // met an earlier purchase at commit
 	left     int64 // what was available when it was found not to fit
 
-	done   chan struct{} // closed when stored or err is set
-	stored *ledger.Purchase
-	err    error
+	first  told   // the buyer who came first
+	others []told // with the same request id
 }
+
+// told is called once, with what was stored or with an error. It must not block, nor
+// call the tenure.
+type told func(stored *ledger.Purchase, err error)
 
 func newTenure(f ledger.Fence, p ledger.Product, available int64, lock *lockmgr.Lock, lanes *lanes) *tenure {
 	now := time.Now()
 	return &tenure{
 		fence: f, product: p, available: available, lock: lock, lanes: lanes, began: now, lastUsed: now,
-		over: make(chan struct{}), gone: make(chan struct{}), settled: make(chan struct{}),
-		pending: map[saleKey]*sale{},
+		over: make(chan struct{}), onEnd: func() {},
 	}
 }
 
 // admit takes a purchase in, or joins the one with the same request id that is
-// on its way. It returns errTenureEnded or errRequestIDReused.
-func (t *tenure) admit(p Purchase) (*sale, error) {
+// on its way, and has the buyer told. It returns errTenureEnded or errRequestIDReused;
+// then he is not told.
+func (t *tenure) admit(p Purchase, buyer told) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.ended {
-		return nil, errTenureEnded
+		return errTenureEnded
 	}
 	t.lastUsed = time.Now()
 	key := saleKey{p.Region, p.RequestID}
 	if s := t.pending[key]; s != nil {
 		if !sameContent(&s.row, p) {
-			return nil, errRequestIDReused
+			return errRequestIDReused
 		}
-		return s, nil
+		s.others = append(s.others, buyer)
+		return nil
 	}
-	s := &sale{region: p.Region, row: p.row(t.fence.TenureID), tenure: t, done: make(chan struct{})}
+	s := &sale{region: p.Region, row: p.row(t.fence.TenureID), tenure: t, first: buyer}
+	if t.pending == nil {
+		t.pending = map[saleKey]*sale{}
+	}
 	t.pending[key] = s
 	t.place(s)
-	return s, nil
+	return nil
 }
 
 // verdict is what admission says of an amount.
@@ -183,8 +196,13 @@ func (t *tenure) verified(s *sale, c ledger.Checked, err error) {
 // finish answers everybody who waits for the sale. Caller holds mu.
 func (t *tenure) finish(s *sale, stored *ledger.Purchase, err error) {
 	delete(t.pending, saleKey{s.region, s.row.RequestID})
-	s.stored, s.err = stored, err
-	close(s.done)
+	if len(t.pending) == 0 {
+		t.pending = nil
+	}
+	s.first(stored, err)
+	for _, other := range s.others {
+		other(stored, err)
+	}
 	t.signalSettled()
 }
 
@@ -204,7 +222,12 @@ func (t *tenure) end() {
 		return
 	}
 	t.ended = true
+	t.settled, t.gone = make(chan struct{}), make(chan struct{})
 	close(t.over)
+	if t.idle != nil {
+		t.idle.Stop()
+	}
+	t.onEnd()
 	for _, s := range t.waiting {
 		t.finish(s, nil, errTenureEnded)
 	}
@@ -246,10 +269,22 @@ func (t *tenure) stuck() bool {
 	return t.unsettled > 0 && time.Since(t.moved) > stuckAfter
 }
 
-func (t *tenure) idleSince() time.Time {
+// stopWhenIdle ends the tenure when it was not used for so long.
+func (t *tenure) stopWhenIdle(limit time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.lastUsed
+	t.idle = time.AfterFunc(limit, func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if t.ended {
+			return
+		}
+		if rest := limit - time.Since(t.lastUsed); rest > 0 {
+			t.idle.Reset(rest)
+			return
+		}
+		t.end()
+	})
 }
 
 func (s *sale) asPurchase() Purchase {

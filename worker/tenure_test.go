@@ -87,27 +87,27 @@ func TestWaitingRequestIsAnsweredWhenWhatItWaitsForSettles(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		answer func([]*ledger.Purchase) ([]ledger.Outcome, error)
-		then   func(*testing.T, *bench, *sale)
+		then   func(*testing.T, *bench, *bought)
 	}{
-		{"sold: it does not fit any more", all(ledger.Inserted), func(t *testing.T, b *bench, s *sale) {
+		{"sold: it does not fit any more", all(ledger.Inserted), func(t *testing.T, b *bench, s *bought) {
 			wantPending(t, s) // until the tenure is proved to be current
 			b.verifyIn(b.eu, says(ledger.Checked{Current: true}))
 			wantRefused(t, s, 2)
 		}},
-		{"refused: it fits", fails(errRefused), func(t *testing.T, b *bench, s *sale) {
+		{"refused: it fits", fails(errRefused), func(t *testing.T, b *bench, s *bought) {
 			b.wantUnits(t, 5, 5)
 			b.commitIn(b.eu, all(ledger.Inserted))
 			wantSold(t, s)
 		}},
-		{"a repetition: it fits", all(ledger.Replayed), func(t *testing.T, b *bench, s *sale) {
+		{"a repetition: it fits", all(ledger.Replayed), func(t *testing.T, b *bench, s *bought) {
 			b.wantUnits(t, 5, 5)
 			b.commitIn(b.eu, all(ledger.Inserted))
 			wantSold(t, s)
 		}},
-		{"unanswered: the next tenure knows", fails(errUnknown), func(t *testing.T, _ *bench, s *sale) {
+		{"unanswered: the next tenure knows", fails(errUnknown), func(t *testing.T, _ *bench, s *bought) {
 			wantFailed(t, s, errTenureEnded)
 		}},
-		{"fenced: the next tenure knows", all(ledger.Fenced), func(t *testing.T, _ *bench, s *sale) {
+		{"fenced: the next tenure knows", all(ledger.Fenced), func(t *testing.T, _ *bench, s *bought) {
 			wantFailed(t, s, errTenureEnded)
 		}},
 	} {
@@ -133,14 +133,14 @@ func TestRefusalNeedsAProof(t *testing.T) {
 		name  string
 		says  ledger.Checked
 		ended bool
-		want  func(*testing.T, *sale)
+		want  func(*testing.T, *bought)
 	}{
-		{"current", ledger.Checked{Current: true}, false, func(t *testing.T, s *sale) { wantRefused(t, s, 10) }},
-		{"taken over", ledger.Checked{}, true, func(t *testing.T, s *sale) { wantFailed(t, s, errTenureEnded) }},
+		{"current", ledger.Checked{Current: true}, false, func(t *testing.T, s *bought) { wantRefused(t, s, 10) }},
+		{"taken over", ledger.Checked{}, true, func(t *testing.T, s *bought) { wantFailed(t, s, errTenureEnded) }},
 		{"bought before", ledger.Checked{Current: true, First: &first}, false, wantSold},
 		{"bought before, and taken over", ledger.Checked{First: &first}, false, wantSold},
 		{"request id used for something else", ledger.Checked{Current: true, First: &other}, false,
-			func(t *testing.T, s *sale) { wantFailed(t, s, errRequestIDReused) }},
+			func(t *testing.T, s *bought) { wantFailed(t, s, errRequestIDReused) }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			b := newBench(10)
@@ -174,7 +174,7 @@ func TestRepeatsJoinTheFirst(t *testing.T) {
 		"customer":       {ProductID: "p", Region: "eu", RequestID: "r1", Amount: 4, CustomerID: "bob"},
 		"payment method": {ProductID: "p", Region: "eu", RequestID: "r1", Amount: 4, CustomerID: "ann", PaymentMethod: "card"},
 	} {
-		if _, err := b.admit(p); !errors.Is(err, errRequestIDReused) {
+		if _, err := purchaseIn(b.tenure, p); !errors.Is(err, errRequestIDReused) {
 			t.Errorf("same request id, other %s: got %v", name, err)
 		}
 	}
@@ -226,7 +226,7 @@ func TestEndedTenureAdmitsNothingAndSettles(t *testing.T) {
 	b.stop()
 	b.wantEnded(t, false)
 	wantFailed(t, waits, errTenureEnded)
-	if _, err := b.admit(wish("eu", "r1", 4)); !errors.Is(err, errTenureEnded) {
+	if _, err := purchaseIn(b.tenure, wish("eu", "r1", 4)); !errors.Is(err, errTenureEnded) {
 		t.Errorf("admitted after the end: %v", err)
 	}
 	b.verifyIn(b.eu, says(ledger.Checked{Current: true}))
@@ -234,7 +234,7 @@ func TestEndedTenureAdmitsNothingAndSettles(t *testing.T) {
 	b.wantEnded(t, false)
 	b.commitIn(b.eu, all(ledger.Replayed))
 	b.wantEnded(t, false)
-	b.verifyIn(b.eu, says(ledger.Checked{Current: true, First: &inEU.row}))
+	b.verifyIn(b.eu, says(ledger.Checked{Current: true, First: &inEU.sale.row}))
 	wantSold(t, inEU)
 	b.wantEnded(t, false)
 	b.commitIn(b.us, all(ledger.Inserted))

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/holdfast-io/holdfast/worker/ledger"
 )
 
 // tenures are the tenures of a worker: at most one of each product, begun when
@@ -37,8 +39,18 @@ type slot struct {
 	tenure *tenure
 	err    error
 
-	wanted int // callers that wait for it to be ready; guarded by tenures.mu
-	giveUp context.CancelCauseFunc
+	// Guarded by tenures.mu.
+	wanted int                     // callers that wait for it to be ready
+	giveUp context.CancelCauseFunc // nil when it has begun
+}
+
+func (s *slot) isReady() bool {
+	select {
+	case <-s.ready:
+		return true
+	default:
+		return false
+	}
 }
 
 // abandonAfter is how long a tenure goes on beginning when nobody waits for it any
@@ -77,33 +89,27 @@ func (ts *tenures) leave(s *slot) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	s.wanted--
-	select {
-	case <-s.ready:
+	if s.wanted > 0 || s.isReady() {
 		return
-	default:
 	}
-	if s.wanted == 0 {
-		time.AfterFunc(abandonAfter, func() {
-			ts.mu.Lock()
-			defer ts.mu.Unlock()
-			if s.wanted == 0 {
-				s.giveUp(errAbandoned) // means nothing once it has begun
-			}
-		})
-	}
+	time.AfterFunc(abandonAfter, func() {
+		ts.mu.Lock()
+		defer ts.mu.Unlock()
+		if s.wanted == 0 && s.giveUp != nil {
+			s.giveUp(errAbandoned) // means nothing once it has begun
+		}
+	})
 }
 
 func (ts *tenures) slot(productID string, create int64) (s *slot, ready bool, err error) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	if s := ts.byProduct[productID]; s != nil {
-		select {
-		case <-s.ready:
+		if s.isReady() {
 			return s, true, nil
-		default:
-			s.wanted++
-			return s, false, nil
 		}
+		s.wanted++
+		return s, false, nil
 	}
 	if ts.draining {
 		return nil, false, ErrDraining
@@ -115,10 +121,8 @@ func (ts *tenures) slot(productID string, create int64) (s *slot, ready bool, er
 	return s, false, nil
 }
 
-// run begins the tenure of a slot. Its life is another goroutine's: to begin takes a deep
-// stack, which would be kept for as long as the product.
+// run begins the tenure of a slot.
 func (ts *tenures) run(ctx context.Context, s *slot, productID string, create int64) {
-	defer s.giveUp(nil)
 	s.tenure, s.err = ts.begin(ctx, productID, create)
 	if s.err != nil {
 		switch {
@@ -128,23 +132,39 @@ func (ts *tenures) run(ctx context.Context, s *slot, productID string, create in
 			s.err = errAbandoned
 		}
 		ts.remove(productID)
-		close(s.ready)
-		return
+	} else {
+		ts.watch(s.tenure)
 	}
-	ts.wg.Go(func() { ts.live(s, productID) })
 	close(s.ready)
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	s.giveUp(nil)
+	s.giveUp = nil // for as long as the product is held, nobody can
 }
 
-// live is a tenure from when it sells until its lock is given back.
-func (ts *tenures) live(s *slot, productID string) {
+// watch ends a tenure that begins when it is idle, or when another worker has waited for
+// the minimum, and hands its product over when it has ended for whatever reason.
+func (ts *tenures) watch(t *tenure) {
 	ts.metrics.tenures.Inc()
+	t.onEnd = func() { ts.wg.Go(func() { ts.handOver(t) }) }
+	t.stopWhenIdle(ts.idle)
+	t.lock.OnContended(func() {
+		if rest := ts.minimum - time.Since(t.began); rest > 0 {
+			time.AfterFunc(rest, t.stop)
+			return
+		}
+		t.stop()
+	})
+}
+
+// handOver gives back the lock of a tenure that has ended.
+func (ts *tenures) handOver(t *tenure) {
 	defer ts.metrics.tenures.Dec()
-	ts.guard(s.tenure)
-	s.tenure.awaitSettled(handoverGrace)
-	release(ts.starting, s.tenure.lock)
-	<-s.tenure.settled
-	ts.remove(productID)
-	close(s.tenure.gone)
+	t.awaitSettled(handoverGrace)
+	release(ts.starting, t.lock)
+	<-t.settled
+	ts.remove(t.product.ProductID)
+	close(t.gone)
 }
 
 // handoverGrace is how long the next holder waits for this one's last batch. A
@@ -167,47 +187,13 @@ func (ts *tenures) alive(productID string) bool {
 	ts.mu.Lock()
 	s := ts.byProduct[productID]
 	ts.mu.Unlock()
-	if s == nil {
-		return true
-	}
-	select {
-	case <-s.ready:
-		return s.tenure == nil || !s.tenure.stuck()
-	default:
-		return true
-	}
+	return s == nil || !s.isReady() || s.tenure == nil || !s.tenure.stuck()
 }
 
 func (ts *tenures) remove(productID string) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	delete(ts.byProduct, productID)
-}
-
-// guard returns once the tenure has ended, which it brings about itself when
-// the tenure is idle, or when another worker waits.
-func (ts *tenures) guard(t *tenure) {
-	defer t.stop()
-	idle := time.NewTimer(ts.idle)
-	defer idle.Stop()
-	contended := t.lock.Contended()
-	var minimum <-chan time.Time
-	for {
-		select {
-		case <-t.over:
-			return
-		case <-contended:
-			contended, minimum = nil, time.After(ts.minimum-time.Since(t.began))
-		case <-minimum:
-			return
-		case <-idle.C:
-			rest := ts.idle - time.Since(t.idleSince())
-			if rest <= 0 {
-				return
-			}
-			idle.Reset(rest)
-		}
-	}
 }
 
 const (
@@ -259,25 +245,68 @@ func (s *slot) end(ctx context.Context) error {
 	}
 }
 
-// sell admits a purchase in the current tenure, or in the next one when that
-// ends before it has an answer.
-func (ts *tenures) sell(ctx context.Context, p Purchase) (*sale, error) {
-	for {
-		t, err := ts.get(ctx, p.ProductID, 0)
-		if err != nil {
-			return nil, err
-		}
-		s, err := t.admit(p)
-		if err == nil {
-			err = s.wait(ctx)
-		}
-		if !errors.Is(err, errTenureEnded) {
-			return s, err
-		}
-		if err := t.awaitGone(ctx); err != nil {
-			return nil, err
-		}
+// sell has a purchase decided in the product's tenure, or in the next one when that ends
+// before it has an answer. The buyer is told once, perhaps before sell returns.
+func (ts *tenures) sell(p Purchase, b buyer) {
+	if t := ts.ready(p.ProductID); t == nil || !ts.admitted(t, p, b) {
+		go ts.sellLater(p, b)
 	}
+}
+
+// buyer waits for a purchase.
+type buyer interface {
+	// Context ends when he waits no longer.
+	Context() context.Context
+	told(*ledger.Purchase, error)
+}
+
+// ready returns the product's tenure if it sells.
+func (ts *tenures) ready(productID string) *tenure {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	if s := ts.byProduct[productID]; s != nil && s.isReady() {
+		return s.tenure
+	}
+	return nil
+}
+
+// admitted admits a purchase in a tenure unless that has ended.
+func (ts *tenures) admitted(t *tenure, p Purchase, b buyer) bool {
+	err := t.admit(p, func(stored *ledger.Purchase, err error) {
+		if errors.Is(err, errTenureEnded) {
+			go ts.sellNext(t, p, b)
+			return
+		}
+		b.told(stored, err)
+	})
+	switch {
+	case errors.Is(err, errTenureEnded):
+		return false
+	case err != nil:
+		b.told(nil, err)
+	}
+	return true
+}
+
+// sellLater has a tenure begin if need be.
+func (ts *tenures) sellLater(p Purchase, b buyer) {
+	t, err := ts.get(b.Context(), p.ProductID, 0)
+	if err != nil {
+		b.told(nil, err)
+		return
+	}
+	if !ts.admitted(t, p, b) {
+		ts.sellNext(t, p, b)
+	}
+}
+
+// sellNext waits for the end of a tenure that admits no more.
+func (ts *tenures) sellNext(ended *tenure, p Purchase, b buyer) {
+	if err := ended.awaitGone(b.Context()); err != nil {
+		b.told(nil, err)
+		return
+	}
+	ts.sellLater(p, b)
 }
 
 // awaitGone waits until the next tenure of the product may begin.
@@ -287,16 +316,5 @@ func (t *tenure) awaitGone(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 		return &LockError{cause: ctx.Err()}
-	}
-}
-
-// wait returns the sale's own error, or ctx's when the caller cannot wait any
-// longer; the sale goes on without him.
-func (s *sale) wait(ctx context.Context) error {
-	select {
-	case <-s.done:
-		return s.err
-	case <-ctx.Done():
-		return fmt.Errorf("wait for purchase: %w", ctx.Err())
 	}
 }

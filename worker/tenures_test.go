@@ -53,9 +53,14 @@ func newDesk(t *testing.T, space *locktest.Space, owner string) *desk {
 	return d
 }
 
+func (d *desk) buy(ctx context.Context, p Purchase) error {
+	_, err := sellTo(ctx, func(b buyer) { d.sell(p, b) })
+	return err
+}
+
 func (d *desk) mustSell(t *testing.T, request string) {
 	t.Helper()
-	if _, err := d.sell(t.Context(), wish("eu", request, 1)); err != nil {
+	if err := d.buy(t.Context(), wish("eu", request, 1)); err != nil {
 		t.Fatalf("%s: %v", request, err)
 	}
 }
@@ -117,7 +122,7 @@ func TestLockIsKeptUntilTheTenureHasSettled(t *testing.T) {
 			return all(ledger.Inserted)(rows)
 		}
 		sold := make(chan error, 1)
-		go func() { _, err := d.sell(t.Context(), wish("eu", "r1", 1)); sold <- err }()
+		go func() { err := d.buy(t.Context(), wish("eu", "r1", 1)); sold <- err }()
 		synctest.Wait()
 		d.byProduct["p"].tenure.stop()
 		d.wantLocks(t, 1)
@@ -157,9 +162,9 @@ func TestBeginningTenureIsShared(t *testing.T) {
 		rival := mustLock(t, space.Join("rival"), "p")
 		impatient, leave := context.WithCancel(t.Context())
 		left, sold := make(chan error, 1), make(chan error, 1)
-		go func() { _, err := d.sell(impatient, wish("eu", "r1", 1)); left <- err }()
+		go func() { err := d.buy(impatient, wish("eu", "r1", 1)); left <- err }()
 		synctest.Wait()
-		go func() { _, err := d.sell(t.Context(), wish("eu", "r2", 1)); sold <- err }()
+		go func() { err := d.buy(t.Context(), wish("eu", "r2", 1)); sold <- err }()
 		synctest.Wait()
 		if n := space.Waiters("p"); n != 1 {
 			t.Errorf("%d wait for the lock", n)
@@ -196,13 +201,13 @@ func TestDrainingIsWhatEverybodyIsTold(t *testing.T) {
 		beginning := wish("eu", "r2", 1)
 		beginning.ProductID = "q" // its lock is held by another worker
 		told := make(chan error, 2)
-		go func() { _, err := d.sell(t.Context(), beginning); told <- err }()
+		go func() { err := d.buy(t.Context(), beginning); told <- err }()
 		synctest.Wait()
 		d.stop()
 		synctest.Wait()
 		late := wish("eu", "r3", 1)
 		late.ProductID = "r" // comes between the two steps of draining
-		go func() { _, err := d.sell(t.Context(), late); told <- err }()
+		go func() { err := d.buy(t.Context(), late); told <- err }()
 		synctest.Wait()
 		if err := d.drain(t.Context(), 1); err != nil {
 			t.Fatal(err)
@@ -212,7 +217,7 @@ func TestDrainingIsWhatEverybodyIsTold(t *testing.T) {
 				t.Errorf("got %v, want ErrDraining", err)
 			}
 		}
-		if _, err := d.sell(t.Context(), wish("eu", "r4", 1)); !errors.Is(err, ErrDraining) {
+		if err := d.buy(t.Context(), wish("eu", "r4", 1)); !errors.Is(err, ErrDraining) {
 			t.Errorf("after the drain: %v, want ErrDraining", err)
 		}
 		d.wantLocks(t, 1) // the rival's
@@ -228,7 +233,7 @@ func TestDrainSellsWhatItHasNotLetGoOf(t *testing.T) {
 		d.begin = func(ctx context.Context, product string, create int64) (*tenure, error) {
 			tn, err := begin(ctx, product, create)
 			lock := tn.lock
-			tn.lock = lockmgr.NewLock(t.Context(), product, lock.Token(), lock.Contended(), func(ctx context.Context) error {
+			tn.lock = lockmgr.NewLock(t.Context(), product, lock.Token(), lock.OnContended, func(ctx context.Context) error {
 				<-letGo
 				return lock.Release(ctx)
 			})
@@ -240,7 +245,7 @@ func TestDrainSellsWhatItHasNotLetGoOf(t *testing.T) {
 				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 				p := wish("eu", request, 1)
 				p.ProductID = fmt.Sprint(i)
-				if _, err := d.sell(ctx, p); err == nil {
+				if err := d.buy(ctx, p); err == nil {
 					sold++
 				}
 				cancel()
@@ -287,10 +292,7 @@ func TestStuckTenureIsNotRenewed(t *testing.T) {
 		if !ts.alive("p") || !ts.alive("unknown") {
 			t.Error("an idle tenure counts as stuck")
 		}
-		s, err := tn.admit(Purchase{ProductID: "p", Region: "eu", RequestID: "r", Amount: 1})
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := mustAdmit(t, tn, wish("eu", "r", 1))
 		time.Sleep(stuckAfter)
 		if !ts.alive("p") {
 			t.Error("stuck before any batch can have timed out")

@@ -55,7 +55,8 @@ func (w *Worker) openTerm(ctx context.Context, view cluster.View) (*term, error)
 	return t, nil
 }
 
-// lanesConns is how many connections the lanes of a shard use at the same time.
+// lanesConns is how many connections the lanes of a shard use at the same time, but for whole
+// batches that wait: those have two more opened for them.
 const lanesConns = 6
 
 func (w *Worker) openShards(ctx context.Context, t *term, view cluster.View) error {

@@ -21,7 +21,7 @@ import (
 // Server is a worker's end of all its links.
 type Server struct {
 	workerv1.UnimplementedWorkerServiceServer
-	sell    func(context.Context, *holdfastv1.CreatePurchaseRequest) (*holdfastv1.Purchase, error)
+	sell    func(*Sale)
 	limit   int64
 	sales   atomic.Int64 // under way
 	stopped chan struct{}
@@ -29,11 +29,43 @@ type Server struct {
 }
 
 // NewServer returns a server that has sell decide each purchase, at most limit at a
-// time. Its context ends when nobody waits for the answer any more.
-func NewServer(
-	sell func(context.Context, *holdfastv1.CreatePurchaseRequest) (*holdfastv1.Purchase, error), limit int,
-) *Server {
+// time. sell must not block, since what it is told next waits: it answers when it can,
+// from any goroutine.
+func NewServer(sell func(*Sale), limit int) *Server {
 	return &Server{sell: sell, limit: int64(limit), stopped: make(chan struct{})}
+}
+
+// Sale is a purchase that a coordinator waits for.
+type Sale struct {
+	Request *holdfastv1.CreatePurchaseRequest
+
+	end    *end
+	number uint64
+
+	// Guarded by end.mu.
+	abandoned bool
+	ctx       context.Context // nil unless somebody has asked for it
+	cancel    context.CancelFunc
+}
+
+// Answer tells the coordinator what became of the purchase. It must be called once.
+func (s *Sale) Answer(p *holdfastv1.Purchase, err error) {
+	s.end.answer(s, p, err)
+	s.end.sales.Done()
+}
+
+// Context returns a context that ends when nobody waits for the answer any more, or
+// when it was given. Whoever only has to answer needs none, and saves it.
+func (s *Sale) Context() context.Context {
+	s.end.mu.Lock()
+	defer s.end.mu.Unlock()
+	if s.ctx == nil {
+		s.ctx, s.cancel = context.WithCancel(s.end.ctx)
+		if s.abandoned || s.end.underWay[s.number] != s {
+			s.cancel()
+		}
+	}
+	return s.ctx
 }
 
 // Stop ends each link as soon as what it has brought is answered.
@@ -42,7 +74,7 @@ func (s *Server) Stop() { s.stop.Do(func() { close(s.stopped) }) }
 // Sell serves one link.
 func (s *Server) Sell(stream grpc.BidiStreamingServer[workerv1.SellRequest, workerv1.SellResponse]) error {
 	ctx, cancel := context.WithCancel(stream.Context())
-	e := &end{server: s, ctx: ctx, wake: make(chan struct{}, 1), cancels: map[uint64]context.CancelFunc{}}
+	e := &end{server: s, ctx: ctx, wake: make(chan struct{}, 1), underWay: map[uint64]*Sale{}}
 	defer e.close()
 	defer cancel()
 	said := make(chan error, 1) // why the coordinator says no more
@@ -77,7 +109,7 @@ type end struct {
 	sales sync.WaitGroup
 
 	mu        sync.Mutex
-	cancels   map[uint64]context.CancelFunc // of the sales under way
+	underWay  map[uint64]*Sale
 	answers   []*workerv1.SaleAnswer
 	finishing bool // takes no more sales
 	closed    bool // answers nobody any more
@@ -109,28 +141,35 @@ func (e *end) read(stream grpc.BidiStreamingServer[workerv1.SellRequest, workerv
 	}
 }
 
-func (e *end) begin(sale *workerv1.Sale) {
-	if e.server.sales.Add(1) > e.server.limit {
-		e.answer(sale.GetNumber(), nil, errTooMany)
-		return
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.finishing { // it is answered by the end of the stream
+func (e *end) begin(told *workerv1.Sale) {
+	s := &Sale{Request: told.GetPurchase(), end: e, number: told.GetNumber()}
+	allowed := e.server.sales.Add(1) <= e.server.limit
+	if !e.take(s) {
 		e.server.sales.Add(-1)
 		return
 	}
-	ctx, cancel := context.WithCancel(e.ctx)
-	e.cancels[sale.GetNumber()] = cancel
-	e.sales.Go(func() {
-		defer cancel()
-		p, err := e.server.sell(ctx, sale.GetPurchase())
-		e.answer(sale.GetNumber(), p, err)
-	})
+	if !allowed {
+		s.Answer(nil, errTooMany)
+		return
+	}
+	e.server.sell(s)
 }
 
-func (e *end) answer(number uint64, p *holdfastv1.Purchase, err error) {
-	a := &workerv1.SaleAnswer{Number: number}
+// take reports whether a sale is to be decided. When it is not, the end of the stream is
+// the answer.
+func (e *end) take(s *Sale) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.finishing {
+		return false
+	}
+	e.underWay[s.number] = s
+	e.sales.Add(1)
+	return true
+}
+
+func (e *end) answer(s *Sale, p *holdfastv1.Purchase, err error) {
+	a := &workerv1.SaleAnswer{Number: s.number}
 	if err != nil {
 		a.Result = &workerv1.SaleAnswer_Error{Error: status.Convert(err).Proto()}
 	} else {
@@ -138,7 +177,10 @@ func (e *end) answer(number uint64, p *holdfastv1.Purchase, err error) {
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	delete(e.cancels, number)
+	delete(e.underWay, s.number)
+	if s.cancel != nil {
+		s.cancel()
+	}
 	if e.closed {
 		e.server.sales.Add(-1)
 		return
@@ -150,8 +192,11 @@ func (e *end) answer(number uint64, p *holdfastv1.Purchase, err error) {
 func (e *end) abandon(number uint64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if cancel := e.cancels[number]; cancel != nil {
-		cancel()
+	if s := e.underWay[number]; s != nil {
+		s.abandoned = true
+		if s.cancel != nil {
+			s.cancel()
+		}
 	}
 }
 
@@ -176,7 +221,7 @@ func (e *end) flush(stream grpc.BidiStreamingServer[workerv1.SellRequest, worker
 		n := min(len(e.answers), perMessage)
 		some := e.answers[:n:n]
 		e.answers = e.answers[n:]
-		done = n == 0 && e.finishing && len(e.cancels) == 0
+		done = n == 0 && e.finishing && len(e.underWay) == 0
 		e.mu.Unlock()
 		if n == 0 {
 			return done, nil

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/holdfast-io/holdfast/deploy/replay"
@@ -119,17 +120,18 @@ type dice struct {
 	zipf *rand.Zipf
 }
 
-// customers are the ids of those who buy, made once.
-var customers = func() []string {
+// customers are the ids of those who buy, made once and not in every command.
+var customers = sync.OnceValue(func() []string {
 	ids := make([]string, 10_000)
 	for i := range ids {
 		ids[i] = "customer-" + strconv.Itoa(i)
 	}
 	return ids
-}()
+})
 
 // fill makes the orders of the numbers from first on. Each costs one string.
 func (d *demand) fill(first int64, dice *dice, orders []Order) {
+	customers := customers()
 	for i := range orders {
 		number := first + int64(i)
 		o := &orders[i]
@@ -184,18 +186,19 @@ const (
 )
 
 // spreadIDs are the same in all measurements: who holds them goes on doing so.
-var spreadIDs = func() []product {
+var spreadIDs = sync.OnceValue(func() []product {
 	products := make([]product, spreadProducts)
 	for i := range products {
 		products[i] = product{"spread-" + strconv.Itoa(i), plenty}
 	}
 	return products
-}()
+})
 
 func spread(m measurement) (*demand, error) {
+	products := spreadIDs()
 	return &demand{
-		products: spreadIDs, ids: m.name + "-",
-		order: func(_ int64, dice *dice, o *Order) { o.Product = spreadIDs[dice.zipf.Uint64()].id },
+		products: products, ids: m.name + "-",
+		order: func(_ int64, dice *dice, o *Order) { o.Product = products[dice.zipf.Uint64()].id },
 	}, nil
 }
 

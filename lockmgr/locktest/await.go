@@ -143,3 +143,10 @@ func wantRise(t *testing.T, last *int64, lock *lockmgr.Lock) {
 	}
 	*last = lock.Token()
 }
+
+// contention returns a channel that is closed once the lock is contended.
+func contention(lock *lockmgr.Lock) <-chan struct{} {
+	contended := make(chan struct{})
+	lock.OnContended(func() { close(contended) })
+	return contended
+}

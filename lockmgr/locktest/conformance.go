@@ -99,11 +99,11 @@ func waitersAreServedInOrder(t *testing.T, join Join) {
 	a, b, c := join("a"), join("b"), join("c")
 	first := acquire(t, a, "x")
 	second := wait(t, b, "x")
-	awaitClosed(t, first.Contended(), "a sees b")
+	awaitClosed(t, contention(first), "a sees b")
 	third := wait(t, c, "x")
 	release(t, first)
 	lock := second.lock(t)
-	awaitClosed(t, lock.Contended(), "b sees c")
+	awaitClosed(t, contention(lock), "b sees c")
 	third.wantNothing(t)
 	release(t, lock)
 	wantHolder(t, a, "x", "c", third.lock(t).Token())
@@ -114,7 +114,7 @@ func tokensRise(t *testing.T, join Join) {
 	lock, last := acquire(t, a, "x"), int64(0)
 	for range 5 {
 		next := wait(t, b, "x")
-		awaitClosed(t, lock.Contended(), "contention")
+		awaitClosed(t, contention(lock), "contention")
 		release(t, lock)
 		lock = next.lock(t)
 		wantRise(t, &last, lock)
@@ -129,7 +129,7 @@ func cancelledWaiterLeavesTheQueue(t *testing.T, join Join) {
 	lock := acquire(t, a, "x")
 	ctx, cancel := context.WithCancel(t.Context())
 	abandoned := waitWith(ctx, t, b, "x")
-	awaitClosed(t, lock.Contended(), "contention")
+	awaitClosed(t, contention(lock), "contention")
 	cancel()
 	if err := abandoned.err(t); !errors.Is(err, context.Canceled) {
 		t.Errorf("cancelled waiter got %v", err)
@@ -167,7 +167,7 @@ func evictLetsTheWaiterIn(t *testing.T, join Join) {
 	a, b := join("a"), join("b")
 	old := acquire(t, a, "x")
 	next := wait(t, b, "x")
-	awaitClosed(t, old.Contended(), "contention")
+	awaitClosed(t, contention(old), "contention")
 	evict(t, b, "x")
 	if lock := next.lock(t); lock.Token() <= old.Token() {
 		t.Errorf("token went from %d to %d", old.Token(), lock.Token())
@@ -255,10 +255,11 @@ func evictedOwnerMayComeAgain(t *testing.T, join Join) {
 func contentionIsSeen(t *testing.T, join Join) {
 	a, b := join("a"), join("b")
 	x, y := acquire(t, a, "x"), acquire(t, a, "y")
+	other := contention(y)
 	wait(t, b, "x")
-	awaitClosed(t, x.Contended(), "contention")
+	awaitClosed(t, contention(x), "contention")
 	select {
-	case <-y.Contended():
+	case <-other:
 		t.Error("the other lock is contended too")
 	default:
 	}
@@ -268,17 +269,17 @@ func contentionBeforeOwnershipIsSeen(t *testing.T, join Join) {
 	a, b, c := join("a"), join("b"), join("c")
 	first := acquire(t, a, "x")
 	second := wait(t, b, "x")
-	awaitClosed(t, first.Contended(), "contention")
+	awaitClosed(t, contention(first), "contention")
 	wait(t, c, "x")
 	release(t, first)
-	awaitClosed(t, second.lock(t).Contended(), "contention from before")
+	awaitClosed(t, contention(second.lock(t)), "contention from before")
 }
 
 func contentionWithinOneOwnerIsSeen(t *testing.T, join Join) {
 	a := join("a")
 	first := acquire(t, a, "x")
 	second := wait(t, a, "x")
-	awaitClosed(t, first.Contended(), "contention")
+	awaitClosed(t, contention(first), "contention")
 	second.wantNothing(t)
 	release(t, first)
 	second.lock(t)
@@ -289,7 +290,7 @@ func holdersAreListedWithoutWaiters(t *testing.T, join Join) {
 	x := acquire(t, a, "x")
 	y := acquire(t, b, "y/z")
 	wait(t, b, "x")
-	awaitClosed(t, x.Contended(), "contention")
+	awaitClosed(t, contention(x), "contention")
 	got, err := a.Holders(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -305,7 +306,7 @@ func drainEndsEverything(t *testing.T, join Join) {
 	a, b := join("a"), join("b")
 	mine, theirs := acquire(t, a, "x"), acquire(t, b, "y")
 	waiter := wait(t, a, "y")
-	awaitClosed(t, theirs.Contended(), "contention")
+	awaitClosed(t, contention(theirs), "contention")
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	if err := a.Drain(ctx); err != nil {

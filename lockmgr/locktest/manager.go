@@ -92,7 +92,16 @@ func (m *Manager) lock(c *claim) *lockmgr.Lock {
 		}
 		return nil
 	}
-	return lockmgr.NewLock(c.ctx, c.name, c.token, c.contended, release)
+	return lockmgr.NewLock(c.ctx, c.name, c.token, func(f func()) { m.onContended(c, f) }, release)
+}
+
+func (m *Manager) onContended(c *claim, f func()) {
+	m.space.mu.Lock()
+	defer m.space.mu.Unlock()
+	c.onContended = append(c.onContended, f)
+	if c.contended {
+		c.contend()
+	}
 }
 
 // Holder is lockmgr.Manager.Holder.

@@ -23,15 +23,16 @@ type Space struct {
 
 // claim is a place in a queue, and later the ownership.
 type claim struct {
-	manager   *Manager
-	name      string
-	lease     clientv3.LeaseID
-	place     int64 // revision
-	token     int64 // 0 while it waits
-	granted   chan struct{}
-	contended chan struct{}
-	ctx       context.Context
-	cancel    context.CancelCauseFunc
+	manager     *Manager
+	name        string
+	lease       clientv3.LeaseID
+	place       int64 // revision
+	token       int64 // 0 while it waits
+	granted     chan struct{}
+	contended   bool // somebody queued behind it
+	onContended []func()
+	ctx         context.Context
+	cancel      context.CancelCauseFunc
 }
 
 // NewSpace returns a space without locks.
@@ -102,12 +103,11 @@ func (s *Space) owner(name string) *claim {
 func (s *Space) add(m *Manager, name string) *claim {
 	s.revision++
 	c := &claim{
-		manager:   m,
-		name:      name,
-		lease:     clientv3.LeaseID(s.revision),
-		place:     s.revision,
-		granted:   make(chan struct{}),
-		contended: make(chan struct{}),
+		manager: m,
+		name:    name,
+		lease:   clientv3.LeaseID(s.revision),
+		place:   s.revision,
+		granted: make(chan struct{}),
 	}
 	c.ctx, c.cancel = context.WithCancelCause(context.Background())
 	m.claims[c] = true
@@ -182,11 +182,13 @@ func (c *claim) end(cause error) bool {
 }
 
 func (c *claim) contend() {
-	select {
-	case <-c.contended:
-	default:
-		close(c.contended)
+	c.contended = true
+	if c.ctx.Err() == nil {
+		for _, f := range c.onContended {
+			go f()
+		}
 	}
+	c.onContended = nil
 }
 
 func (c *claim) holder() lockmgr.Holder {

@@ -22,7 +22,7 @@ func TestExpiredOwnerIsToldAndTheNextOwns(t *testing.T) {
 	space.Expire("x") // nobody's
 	old := acquire(t, a, "x")
 	next := wait(t, b, "x")
-	awaitClosed(t, old.Contended(), "contention")
+	awaitClosed(t, contention(old), "contention")
 	space.Expire("x")
 	wantEnd(t, old, lockmgr.ErrExpired)
 	if lock := next.lock(t); lock.Token() <= old.Token() {
@@ -48,7 +48,7 @@ func TestInterruptedSpaceFailsAndKeepsLocks(t *testing.T) {
 	a, b := space.Join("a"), space.Join("b")
 	x, y := acquire(t, a, "x"), acquire(t, a, "y")
 	waiter := wait(t, b, "x")
-	awaitClosed(t, x.Contended(), "contention")
+	awaitClosed(t, contention(x), "contention")
 	space.Interrupt(away)
 	if _, err := b.TryAcquire(t.Context(), "z"); !errors.Is(err, away) {
 		t.Errorf("acquire: %v", err)

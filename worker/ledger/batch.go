@@ -62,10 +62,14 @@ SELECT f.tenure_id
 // Hardly any batch holds a purchase that is stored already, and to look out for them
 // costs the database a third more. So a batch is tried without that first, unless
 // one of the last batches would have failed so: then buyers repeat themselves.
+//
+// Without repetitions every row whose fence was locked is inserted, and a number tells as
+// much as a list; the list would cost the database and the worker another tenth.
 const (
-	insertNew      = insertRows + moveTotals
-	insertUnstored = insertRows + "ON CONFLICT ON CONSTRAINT " + oneOutcome + " DO NOTHING" + moveTotals
-	oneOutcome     = "purchases_one_outcome_per_request"
+	insertNew      = insertRows + moveTotals + "SELECT count(*), now() FROM inserted"
+	insertUnstored = insertRows + "ON CONFLICT ON CONSTRAINT " + oneOutcome + " DO NOTHING" + moveTotals +
+		"SELECT purchase_id, create_time FROM inserted"
+	oneOutcome = "purchases_one_outcome_per_request"
 )
 
 const insertRows = `
@@ -87,7 +91,7 @@ const moveTotals = `
       FROM (SELECT product_id, sum(amount)::bigint AS amount FROM inserted GROUP BY product_id) sold
      WHERE f.product_id = sold.product_id
 )
-SELECT purchase_id, create_time FROM inserted`
+`
 
 // Commit stores a batch in one transaction and one round trip, or in three when it holds
 // what is stored already, and sets CreateTime and State of the purchases that were
@@ -104,34 +108,25 @@ func (s *Shard) Commit(ctx context.Context, purchases []*Purchase) ([]Outcome, e
 	}
 	defer conn.Release()
 
-	mine := map[uuid.UUID]bool{} // tenures that hold their fence
-	inserted := make(map[uuid.UUID]time.Time, len(purchases))
-	insert := insertNew
-	if s.wary.Load() > 0 {
+	c := commit{purchases: purchases, repeated: s.wary.Load() > 0}
+	if c.repeated {
 		s.wary.Add(-1)
-		insert = insertUnstored
 	}
-	err = conn.SendBatch(ctx, commitBatch(insert, purchases, mine, inserted)).Close()
+	err = conn.SendBatch(ctx, c.batch()).Close()
 	if isStored(err) {
 		s.wary.Store(waryFor)
 		if _, err := conn.Exec(ctx, "ROLLBACK"); err != nil {
 			return nil, fmt.Errorf("shard %s: commit: %w: %w", s.name, ErrNotSent, err)
 		}
-		clear(mine)
-		err = conn.SendBatch(ctx, commitBatch(insertUnstored, purchases, mine, inserted)).Close()
+		c.repeated = true
+		err = conn.SendBatch(ctx, c.batch()).Close()
 	}
 	if err != nil {
 		return nil, fmt.Errorf("shard %s: commit: %w", s.name, commitError(err))
 	}
-	outcomes := make([]Outcome, len(purchases))
-	for i, p := range purchases {
-		at, ok := inserted[p.PurchaseID]
-		switch {
-		case ok:
-			outcomes[i], p.CreateTime, p.State = Inserted, at, Confirmed
-		case mine[p.TenureID]:
-			outcomes[i] = Replayed
-		}
+	outcomes, err := c.outcomes()
+	if err != nil {
+		return nil, fmt.Errorf("shard %s: commit: %w", s.name, err)
 	}
 	return outcomes, nil
 }
@@ -145,26 +140,68 @@ func isStored(err error) bool {
 	return errors.As(err, &pgErr) && pgErr.ConstraintName == oneOutcome && pgErr.SeverityUnlocalized == "ERROR"
 }
 
-// commitBatch is the transaction; its answers go into mine and inserted.
-func commitBatch(insert string, purchases []*Purchase, mine map[uuid.UUID]bool, inserted map[uuid.UUID]time.Time) *pgx.Batch {
-	tenures, rows := columns(purchases)
+// commit is one attempt to store a batch, and what the shard answers.
+type commit struct {
+	purchases []*Purchase
+	repeated  bool // some may be stored already
+
+	mine   map[uuid.UUID]bool      // tenures that hold their fence
+	at     time.Time               // of what is inserted, unless some may be stored
+	number int                     // of them
+	listed map[uuid.UUID]time.Time // each, when some may be stored
+}
+
+// batch is the transaction.
+func (c *commit) batch() *pgx.Batch {
+	tenures, rows := columns(c.purchases)
+	c.mine, c.listed = make(map[uuid.UUID]bool, len(tenures)), nil
 	batch := &pgx.Batch{}
 	batch.Queue("BEGIN ISOLATION LEVEL READ COMMITTED")
 	batch.Queue(lockFences, tenures).Query(func(r pgx.Rows) error {
 		var tenure pgtype.UUID
-		_, err := pgx.ForEachRow(r, []any{&tenure}, func() error { mine[tenure.Bytes] = true; return nil })
+		_, err := pgx.ForEachRow(r, []any{&tenure}, func() error { c.mine[tenure.Bytes] = true; return nil })
 		return err
 	})
-	batch.Queue(insert, rows).Query(func(r pgx.Rows) error {
-		var (
-			id pgtype.UUID
-			at time.Time
-		)
-		_, err := pgx.ForEachRow(r, []any{&id, &at}, func() error { inserted[id.Bytes] = at; return nil })
-		return err
-	})
+	if c.repeated {
+		c.listed = make(map[uuid.UUID]time.Time, len(c.purchases))
+		batch.Queue(insertUnstored, rows).Query(func(r pgx.Rows) error {
+			var (
+				id pgtype.UUID
+				at time.Time
+			)
+			_, err := pgx.ForEachRow(r, []any{&id, &at}, func() error { c.listed[id.Bytes] = at; return nil })
+			return err
+		})
+	} else {
+		batch.Queue(insertNew, rows).QueryRow(func(r pgx.Row) error { return r.Scan(&c.number, &c.at) })
+	}
 	batch.Queue("COMMIT")
 	return batch
+}
+
+// outcomes tells what became of each purchase, and completes those that are stored.
+func (c *commit) outcomes() ([]Outcome, error) {
+	outcomes := make([]Outcome, len(c.purchases))
+	number := 0
+	for i, p := range c.purchases {
+		if !c.mine[p.TenureID] {
+			continue
+		}
+		at, inserted := c.at, !c.repeated
+		if c.repeated {
+			at, inserted = c.listed[p.PurchaseID]
+		}
+		if !inserted {
+			outcomes[i] = Replayed
+			continue
+		}
+		outcomes[i], p.CreateTime, p.State = Inserted, at, Confirmed
+		number++
+	}
+	if !c.repeated && number != c.number {
+		return nil, fmt.Errorf("%w: %d of %d rows inserted", ErrAmbiguous, c.number, number)
+	}
+	return outcomes, nil
 }
 
 // columns turns purchases into the array parameters of the two statements.
