@@ -57,7 +57,14 @@ func (s *shops) open(name string) *worker {
 	s.t.Helper()
 	w := serveWorker(s.t, name, s.shop)
 	s.workers[name] = w
-	entry := cluster.Worker{Name: name, Instance: uuid.NewString(), Address: w.address()}
+	s.register(name, w.address())
+	return w
+}
+
+// register enters a worker in etcd, and returns once it is known there.
+func (s *shops) register(name, address string) {
+	s.t.Helper()
+	entry := cluster.Worker{Name: name, Instance: uuid.NewString(), Address: address}
 	background(s.t, func(ctx context.Context) error {
 		return s.directory.Register(ctx, entry, 5*time.Second, func(err error) { s.t.Log("register:", err) })
 	})
@@ -73,7 +80,6 @@ func (s *shops) open(name string) *worker {
 	if !errors.Is(err, context.Canceled) {
 		s.t.Fatalf("register %s: %v", name, err)
 	}
-	return w
 }
 
 // ranked returns the workers in the order in which a product's calls go.

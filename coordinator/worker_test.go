@@ -39,16 +39,23 @@ func serveWorker(t testing.TB, name string, s *shop) *worker {
 	w.server = grpc.NewServer(grpc.UnaryInterceptor(w.intercept))
 	holdfastv1.RegisterProductServiceServer(w.server, products{shop: s})
 	holdfastv1.RegisterPurchaseServiceServer(w.server, purchases{shop: s})
-	workerv1.RegisterWorkerServiceServer(w.server, link.NewServer(func(s *link.Sale) {
-		go func() {
-			p, err := w.sell(s.Context(), s.Request)
-			s.Answer(p, err)
-		}()
-	}, 10_000))
+	workerv1.RegisterWorkerServiceServer(w.server, endOfLinks(w.sell))
 	done := make(chan struct{})
 	go func() { defer close(done); _ = w.server.Serve(w.listener) }()
 	t.Cleanup(func() { w.server.Stop(); <-done })
 	return w
+}
+
+// seller decides a purchase that came over a link.
+type seller = func(context.Context, *holdfastv1.CreatePurchaseRequest) (*holdfastv1.Purchase, error)
+
+func endOfLinks(sell seller) *link.Server {
+	return link.NewServer(func(s *link.Sale) {
+		go func() {
+			p, err := sell(s.Context(), s.Request)
+			s.Answer(p, err)
+		}()
+	}, 10_000)
 }
 
 type (

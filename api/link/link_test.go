@@ -36,8 +36,8 @@ func sells(_ context.Context, r *req) (*holdfastv1.Purchase, error) {
 	return &holdfastv1.Purchase{RequestId: r.GetRequestId()}, nil
 }
 
-// serverOf has each purchase decided in a goroutine of its own.
-func serverOf(sell seller, limit int) *link.Server {
+// worker is a worker's end that has sell decide each purchase, in a goroutine of its own.
+func worker(sell seller, limit int) *link.Server {
 	return link.NewServer(func(s *link.Sale) {
 		go func() {
 			p, err := sell(s.Context(), s.Request)
@@ -80,7 +80,7 @@ func dial(t *testing.T, address string, limit int) *link.Link {
 
 func connect(t *testing.T, sell seller, limit, atWorker int) (*link.Link, *link.Server) {
 	t.Helper()
-	server := serverOf(sell, atWorker)
+	server := worker(sell, atWorker)
 	listener := listen(t, "127.0.0.1:0")
 	serve(t, listener, server)
 	return dial(t, listener.Addr().String(), limit), server
@@ -205,7 +205,7 @@ func TestBrokenStream(t *testing.T) {
 	listener := listen(t, "127.0.0.1:0")
 	address := listener.Addr().String()
 	began, ended := make(chan struct{}), make(chan struct{})
-	kill := serve(t, listener, serverOf(func(ctx context.Context, _ *req) (*holdfastv1.Purchase, error) {
+	kill := serve(t, listener, worker(func(ctx context.Context, _ *req) (*holdfastv1.Purchase, error) {
 		close(began)
 		<-ctx.Done()
 		close(ended)
@@ -224,7 +224,7 @@ func TestBrokenStream(t *testing.T) {
 	if _, err := l.Sell(patient(t), named("nobody listens")); status.Code(err) != codes.Unavailable {
 		t.Errorf("got %v, want UNAVAILABLE", err)
 	}
-	serve(t, listen(t, address), serverOf(sells, 10))
+	serve(t, listen(t, address), worker(sells, 10))
 	for ctx := patient(t); ; {
 		_, err := l.Sell(ctx, named("again"))
 		if err == nil {
