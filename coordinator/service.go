@@ -139,6 +139,12 @@ func (s *service) complete(ctx context.Context, req *holdfastv1.CreatePurchaseRe
 // check returns an INVALID_ARGUMENT that names the first field that breaks a
 // rule of the contract.
 func (s *service) check(req proto.Message) error {
+	if plain(req) {
+		return nil
+	}
+	if field := notUTF8(req.ProtoReflect(), ""); field != "" {
+		return holdfastv1.FieldError(holdfastv1.ReasonInvalidField, field, "must be UTF-8")
+	}
 	err := s.validate.Validate(req)
 	var invalid *protovalidate.ValidationError
 	switch {
