@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"io"
+	"maps"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -84,12 +86,10 @@ func (s *shops) register(name, address string) {
 
 // ranked returns the workers in the order in which a product's calls go.
 func (s *shops) ranked(product string) (ranked []*worker) {
-	var names []string
-	for name := range s.workers {
-		names = append(names, name)
-	}
-	for _, name := range cluster.Rank(product, names) {
-		ranked = append(ranked, s.workers[name])
+	names := slices.Collect(maps.Keys(s.workers))
+	for len(ranked) < len(names) {
+		first, _ := cluster.First(product, names, func(name string) bool { return !slices.Contains(ranked, s.workers[name]) })
+		ranked = append(ranked, s.workers[first])
 	}
 	return ranked
 }

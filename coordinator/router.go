@@ -116,22 +116,16 @@ type way struct {
 func (r *router) next(key string, w *way) *peer {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	var silent *peer
-	for _, name := range cluster.Rank(key, r.names) {
-		p := r.peers[name]
-		switch {
-		case slices.Contains(w.asked, p):
-		case !p.silent():
-			w.asked = append(w.asked, p)
-			return p
-		case silent == nil:
-			silent = p
-		}
+	open := func(name string) bool { return !slices.Contains(w.asked, r.peers[name]) }
+	name, ok := cluster.First(key, r.names, func(name string) bool { return open(name) && !r.peers[name].silent() })
+	if !ok {
+		name, ok = cluster.First(key, r.names, open)
 	}
-	if silent != nil {
-		w.asked = append(w.asked, silent)
+	if !ok {
+		return nil
 	}
-	return silent
+	w.asked = append(w.asked, r.peers[name])
+	return r.peers[name]
 }
 
 // settles reports whether what a worker said is the answer. Of workers that cannot

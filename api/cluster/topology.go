@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"regexp"
@@ -56,15 +55,11 @@ func (t Topology) Sells(shard string) bool {
 // shard is drained.
 func (t Topology) Home(customerID string) string {
 	homes := t.homes()
-	for _, shard := range Rank(customerID, homes) {
-		if t.Sells(shard) {
-			return shard
-		}
+	if shard, ok := First(customerID, homes, t.Sells); ok {
+		return shard
 	}
-	for _, shard := range Rank(customerID, t.Shards) { // all homes are drained
-		if t.Sells(shard) {
-			return shard
-		}
+	if shard, ok := First(customerID, t.Shards, t.Sells); ok { // all homes are drained
+		return shard
 	}
 	return homes[0]
 }
@@ -110,24 +105,25 @@ func (t Topology) next() Topology {
 	}
 }
 
-// Rank orders names by rendezvous hashing for a key, the best first (Thaler and
-// Ravishankar, "Using Name-Based Mappings to Increase Hit Rates", 1998): when a
-// name goes away, only the keys that had it first move, each to its second.
-func Rank(key string, names []string) []string {
-	type scored struct {
-		name  string
-		score uint64
+// First returns the best name for a key among those that fit, by rendezvous hashing
+// (Thaler and Ravishankar, "Using Name-Based Mappings to Increase Hit Rates", 1998):
+// when a name goes away, only the keys that had it first move, each to its second.
+// It reports false when none fits.
+func First(key string, names []string, fits func(name string) bool) (first string, ok bool) {
+	var best uint64
+	for _, name := range names {
+		if !fits(name) {
+			continue
+		}
+		s := score(key, name)
+		if !ok || s > best || s == best && name < first {
+			first, best, ok = name, s, true
+		}
 	}
-	ranked := make([]scored, len(names))
-	for i, name := range names {
-		ranked[i] = scored{name, xxhash.Sum64String(name + "\x00" + key)}
-	}
-	slices.SortFunc(ranked, func(a, b scored) int {
-		return cmp.Or(cmp.Compare(b.score, a.score), cmp.Compare(a.name, b.name))
-	})
-	ordered := make([]string, len(ranked))
-	for i, r := range ranked {
-		ordered[i] = r.name
-	}
-	return ordered
+	return first, ok
+}
+
+func score(key, name string) uint64 {
+	var room [256]byte // keys and names of the usual lengths need no allocation
+	return xxhash.Sum64(append(append(append(room[:0], name...), 0), key...))
 }

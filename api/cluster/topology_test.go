@@ -101,6 +101,17 @@ func TestCustomersAreSpreadEvenly(t *testing.T) {
 	}
 }
 
+// rank orders names for a key, the best first.
+func rank(key string, names []string) (ranked []string) {
+	for {
+		first, ok := cluster.First(key, names, func(name string) bool { return !slices.Contains(ranked, name) })
+		if !ok {
+			return ranked
+		}
+		ranked = append(ranked, first)
+	}
+}
+
 // When a worker goes, each of its products starts a new tenure; those of the
 // others must not notice.
 func TestRankingMovesOnlyWhatItMust(t *testing.T) {
@@ -109,19 +120,33 @@ func TestRankingMovesOnlyWhatItMust(t *testing.T) {
 		gone := rapid.IntRange(0, len(names)-1).Draw(t, "gone")
 		key := rapid.String().Draw(t, "key")
 
-		ranked := cluster.Rank(key, names)
+		ranked := rank(key, names)
 		if sorted := slices.Sorted(slices.Values(ranked)); !slices.Equal(sorted, slices.Sorted(slices.Values(names))) {
-			t.Fatalf("Rank(%q, %q) = %q: other names", key, names, ranked)
+			t.Fatalf("%q of %q: ranked %q", key, names, ranked)
 		}
-		if again := cluster.Rank(key, rapid.Permutation(names).Draw(t, "permuted")); !slices.Equal(again, ranked) {
+		if again := rank(key, rapid.Permutation(names).Draw(t, "permuted")); !slices.Equal(again, ranked) {
 			t.Fatalf("the order of the names counts: %q, %q", ranked, again)
 		}
 		rest := slices.Delete(slices.Clone(names), gone, gone+1)
 		want := slices.DeleteFunc(slices.Clone(ranked), func(name string) bool { return name == names[gone] })
-		if got := cluster.Rank(key, rest); !slices.Equal(got, want) {
+		if got := rank(key, rest); !slices.Equal(got, want) {
 			t.Fatalf("without %q the order is %q, want %q", names[gone], got, want)
 		}
 	})
+}
+
+// It is asked for every purchase.
+func TestRankingAllocatesNothing(t *testing.T) {
+	names, key := []string{"worker-1", "worker-2", "worker-3"}, strings.Repeat("k", 128)
+	topology := cluster.Topology{Shards: []string{"eu", "us"}}
+	allocated := testing.AllocsPerRun(100, func() {
+		if _, ok := cluster.First(key, names, func(string) bool { return true }); !ok || topology.Home(key) == "" {
+			t.Error("nothing was found")
+		}
+	})
+	if allocated != 0 {
+		t.Errorf("%v allocations", allocated)
+	}
 }
 
 // A request id is unique within a region: a customer whose region changed under
