@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc/status"
 
@@ -19,10 +20,12 @@ func (s *service) BatchCreatePurchases(
 	if err := s.check(req); err != nil {
 		return nil, err
 	}
-	ctx, cancel := s.within(ctx)
-	defer cancel()
+	until, topology := s.until(ctx), s.router.known()
 	for i, r := range req.GetRequests() {
-		if err := s.complete(ctx, r, fmt.Sprintf("requests[%d].", i)); err != nil {
+		if fill(r, topology) {
+			continue
+		}
+		if err := s.complete(ctx, until, r, fmt.Sprintf("requests[%d].", i)); err != nil {
 			return nil, err
 		}
 	}
@@ -35,14 +38,12 @@ func (s *service) BatchCreatePurchases(
 	for i := range open {
 		open[i] = i
 	}
-	last := errNoWorker
-	for len(open) > 0 && ctx.Err() == nil {
-		var err error
-		if open, err = s.router.batchRound(ctx, b, open); err != nil {
-			last = err
-		}
+	for len(open) > 0 && !over(ctx, until) {
+		open = s.router.batchRound(ctx, until, b, open)
 	}
-	b.fail(open, gaveUp(ctx, last))
+	for _, i := range open {
+		b.results[i] = failed(gaveUp(ctx, b.ways[i].last))
+	}
 	return &holdfastv1.BatchCreatePurchasesResponse{Results: b.results}, nil
 }
 
@@ -53,16 +54,9 @@ type batch struct {
 	ways     []way
 }
 
-func (b *batch) fail(indexes []int, err error) {
-	for _, i := range indexes {
-		b.results[i] = failed(err)
-	}
-}
-
 // batchRound asks, for each open purchase, the product's next worker. It returns
-// what is still open, and an error that kept it so. When all workers were asked
-// it waits instead.
-func (r *router) batchRound(ctx context.Context, b *batch, open []int) (still []int, last error) {
+// what is still open. When all workers were asked it waits instead.
+func (r *router) batchRound(ctx context.Context, until time.Time, b *batch, open []int) (still []int) {
 	groups := map[*peer][]int{}
 	var through []*way // those that have asked everybody
 	for _, i := range open {
@@ -74,49 +68,44 @@ func (r *router) batchRound(ctx context.Context, b *batch, open []int) (still []
 		groups[p] = append(groups[p], i)
 	}
 	if len(groups) == 0 {
-		r.pause(ctx, through...)
-		return still, nil
+		r.pause(ctx, until, through...)
+		return still
 	}
 	var (
 		wg sync.WaitGroup
-		mu sync.Mutex // guards still and last
+		mu sync.Mutex // guards still
 	)
 	for p, indexes := range groups {
 		wg.Go(func() {
-			unanswered, err := r.batchAttempt(ctx, b, p, indexes)
+			unanswered := r.batchAttempt(ctx, until, b, p, indexes)
 			mu.Lock()
 			defer mu.Unlock()
 			still = append(still, unanswered...)
-			if err != nil {
-				last = err
-			}
 		})
 	}
 	wg.Wait()
-	return still, last
+	return still
 }
 
 // batchAttempt sends one worker its part and keeps the answers. It returns the
 // purchases that the next worker is to be asked for.
-func (r *router) batchAttempt(ctx context.Context, b *batch, p *peer, indexes []int) (unanswered []int, last error) {
+func (r *router) batchAttempt(ctx context.Context, until time.Time, b *batch, p *peer, indexes []int) (unanswered []int) {
 	part := make([]*holdfastv1.CreatePurchaseRequest, len(indexes))
 	for n, i := range indexes {
 		part[n] = b.requests[i]
 	}
-	ctx, cancel := p.attempt(ctx, r.attemptTimeout)
-	defer cancel()
-	for n, answer := range p.link.SellAll(ctx, part) {
+	for n, answer := range p.link.SellAll(ctx, part, r.attemptUntil(until)) {
 		i := indexes[n]
 		switch {
 		case !b.ways[i].settles(r, answer.Err):
-			unanswered, last = append(unanswered, i), answer.Err
+			unanswered = append(unanswered, i)
 		case answer.Err != nil:
 			b.results[i] = failed(answer.Err)
 		default:
 			b.results[i] = &holdfastv1.PurchaseResult{Result: &holdfastv1.PurchaseResult_Purchase{Purchase: answer.Purchase}}
 		}
 	}
-	return unanswered, last
+	return unanswered
 }
 
 func failed(err error) *holdfastv1.PurchaseResult {

@@ -1,7 +1,6 @@
 package coordinator
 
 import (
-	"context"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,7 +17,7 @@ func TestPauseGrowsWithTheTimesThatAllWereAsked(t *testing.T) {
 			r.names, r.peers = names, map[string]*peer{}
 			for _, name := range names {
 				p := &peer{}
-				p.heard, p.silence = context.WithCancel(t.Context())
+				p.heard.Store(hear(t.Context()))
 				r.peers[name] = p
 			}
 			w := &way{}
@@ -31,7 +30,7 @@ func TestPauseGrowsWithTheTimesThatAllWereAsked(t *testing.T) {
 					t.Fatalf("turn %d: %d of %d workers were asked", turn, len(asked), len(names))
 				}
 				begun := time.Now()
-				r.pause(t.Context(), w)
+				r.pause(t.Context(), time.Now().Add(time.Hour), w)
 				if got := time.Since(begun); got != want*time.Millisecond {
 					t.Errorf("%d workers, turn %d: paused %v, want %v ms", len(names), turn, got, int64(want))
 				}
@@ -46,7 +45,7 @@ func TestPauseEndsWhenTheViewChanges(t *testing.T) {
 		r := newRouter(Config{AttemptTimeout: time.Second, MaxInFlight: 1}, nil)
 		begun := time.Now()
 		time.AfterFunc(time.Millisecond, func() { _ = r.update(cluster.View{}) })
-		r.pause(t.Context(), &way{turn: 100})
+		r.pause(t.Context(), time.Now().Add(time.Hour), &way{turn: 100})
 		if time.Since(begun) != time.Millisecond {
 			t.Errorf("paused %v", time.Since(begun))
 		}

@@ -2,7 +2,7 @@ package coordinator
 
 import (
 	"context"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -28,9 +28,19 @@ type peer struct {
 	end     context.CancelFunc
 	ended   chan struct{} // closed when nothing of the peer runs any more
 
-	mu      sync.Mutex
-	heard   context.Context // ends when the worker falls silent
-	silence context.CancelFunc
+	heard atomic.Pointer[hearing]
+}
+
+// hearing is a time in which a worker says something. Its context ends when the worker
+// falls silent.
+type hearing struct {
+	context.Context
+	end context.CancelFunc
+}
+
+func hear(ctx context.Context) *hearing {
+	ctx, end := context.WithCancel(ctx)
+	return &hearing{ctx, end}
 }
 
 func newPeer(address string, limit int, dial []grpc.DialOption) (*peer, error) {
@@ -40,7 +50,7 @@ func newPeer(address string, limit int, dial []grpc.DialOption) (*peer, error) {
 	}
 	ctx, end := context.WithCancel(context.Background())
 	p := &peer{address: address, conn: conn, link: link.New(conn, limit), end: end, ended: make(chan struct{})}
-	p.heard, p.silence = context.WithCancel(ctx)
+	p.heard.Store(hear(ctx))
 	go p.listen(ctx)
 	return p, nil
 }
@@ -77,32 +87,27 @@ func (p *peer) listen(ctx context.Context) {
 	}
 }
 
+// note keeps what listen has found. What was under way when the worker fell silent is
+// given up, on the link and off it.
 func (p *peer) note(ctx context.Context, silent bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
 	switch {
-	case silent:
-		p.silence()
-	case p.heard.Err() != nil:
-		p.heard, p.silence = context.WithCancel(ctx)
+	case silent && !p.silent():
+		p.heard.Load().end()
+		p.link.Interrupt()
+	case !silent && p.silent():
+		p.heard.Store(hear(ctx))
 	}
 }
 
 // silent reports whether the worker answers nothing at present.
-func (p *peer) silent() bool { return p.hearing().Err() != nil }
+func (p *peer) silent() bool { return p.heard.Load().Err() != nil }
 
-func (p *peer) hearing() context.Context {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.heard
-}
-
-// attempt gives the context in which the worker is asked something. It ends as well when
+// attempt gives the context in which the worker is called. It ends as well when
 // the worker falls silent meanwhile; one that begins during the silence gets its
 // whole time, in case nobody else is there.
-func (p *peer) attempt(ctx context.Context, timeout time.Duration) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	heard := p.hearing()
+func (p *peer) attempt(ctx context.Context, until time.Time) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithDeadline(ctx, until)
+	heard := p.heard.Load()
 	if heard.Err() != nil {
 		return ctx, cancel
 	}

@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -85,6 +86,13 @@ func (r *router) ready() bool {
 	return len(r.names) > 0
 }
 
+// known returns the topology, which is empty in a coordinator that has just started.
+func (r *router) known() cluster.Topology {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	return r.topology
+}
+
 // awaitTopology returns the topology; only a coordinator that has just started
 // has to wait for it.
 func (r *router) awaitTopology(ctx context.Context) (cluster.Topology, error) {
@@ -98,7 +106,7 @@ func (r *router) awaitTopology(ctx context.Context) (cluster.Topology, error) {
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return topology, gaveUp(ctx, errNoWorker)
+			return topology, gaveUp(ctx, nil)
 		}
 	}
 }
@@ -109,6 +117,7 @@ type way struct {
 	turn  int     // how often all workers were asked before
 	// alone counts the workers that could not reach a shard for it.
 	alone int
+	last  error // that did not settle it
 }
 
 // next returns the worker to ask for a key: the best one that was not asked in
@@ -132,14 +141,16 @@ func (r *router) next(key string, w *way) *peer {
 // reach a shard, the first may be alone in that, so another one is asked; two are
 // believed.
 func (w *way) settles(r *router, err error) bool {
-	switch {
-	case !answered(err):
-		return false
-	case holdfastv1.Reason(err) != holdfastv1.ReasonShardUnavailable:
-		return true
+	if answered(err) {
+		if holdfastv1.Reason(err) != holdfastv1.ReasonShardUnavailable {
+			return true
+		}
+		if w.alone++; w.alone >= 2 || r.workers() < 2 {
+			return true
+		}
 	}
-	w.alone++
-	return w.alone >= 2 || r.workers() < 2
+	w.last = err
+	return false
 }
 
 func (r *router) workers() int {
@@ -148,25 +159,36 @@ func (r *router) workers() int {
 	return len(r.names)
 }
 
-// call has a worker answer for a key. It goes on to the next worker while ctx
-// lasts, as long as a worker gives no answer of its own.
-func (r *router) call(ctx context.Context, key string, do func(context.Context, *peer) error) error {
-	last := errNoWorker
-	for w := (way{}); ctx.Err() == nil; {
-		p := r.next(key, &w)
+// call has a worker answer for a key, on the way that it has come so far. It goes on to
+// the next worker until the given time and while ctx lasts, as long as a worker gives no
+// answer of its own. Each is asked until the time that do is given.
+func (r *router) call(
+	ctx context.Context, until time.Time, key string, w *way, do func(p *peer, until time.Time) error,
+) error {
+	for !over(ctx, until) {
+		p := r.next(key, w)
 		if p == nil {
-			r.pause(ctx, &w)
+			r.pause(ctx, until, w)
 			continue
 		}
-		attempt, cancel := p.attempt(ctx, r.attemptTimeout)
-		err := do(attempt, p)
-		cancel()
-		if w.settles(r, err) {
+		if err := do(p, r.attemptUntil(until)); w.settles(r, err) {
 			return err
 		}
-		last = err
 	}
-	return gaveUp(ctx, last)
+	return gaveUp(ctx, w.last)
+}
+
+// over reports whether a caller has left, or is to have the last word now.
+func over(ctx context.Context, until time.Time) bool {
+	return ctx.Err() != nil || !time.Now().Before(until)
+}
+
+// attemptUntil is until when a worker is asked that is asked now.
+func (r *router) attemptUntil(until time.Time) time.Time {
+	if attempt := time.Now().Add(r.attemptTimeout); attempt.Before(until) {
+		return attempt
+	}
+	return until
 }
 
 // answered decides whether what a call came to is the worker's answer. It is not
@@ -188,12 +210,12 @@ func answered(err error) bool {
 }
 
 // pause waits after a turn in which all workers were asked, longer each time, or
-// until there are other workers. Then the next turn begins.
-func (r *router) pause(ctx context.Context, ways ...*way) {
+// until there are other workers, or the given time. Then the next turn begins.
+func (r *router) pause(ctx context.Context, until time.Time, ways ...*way) {
 	r.mu.RLock()
 	changed := r.changed
 	r.mu.RUnlock()
-	timer := time.NewTimer(min(firstPause<<min(ways[0].turn, 10), maxPause))
+	timer := time.NewTimer(min(firstPause<<min(ways[0].turn, 10), maxPause, time.Until(until)))
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
@@ -208,12 +230,13 @@ func (r *router) pause(ctx context.Context, ways ...*way) {
 
 var errNoWorker = errors.New("no worker is known")
 
-// gaveUp is the answer after the deadline, or after the caller has left.
+// gaveUp is the answer after the deadline, or after the caller has left. The last error
+// is nil when nobody was asked.
 func gaveUp(ctx context.Context, last error) error {
 	code := codes.Unavailable
 	if errors.Is(ctx.Err(), context.Canceled) {
 		code = codes.Canceled
 	}
 	return holdfastv1.Error(code, holdfastv1.ReasonNoWorker,
-		"no worker answered; repeat with the same request_id: "+status.Convert(last).Message(), nil)
+		"no worker answered; repeat with the same request_id: "+status.Convert(cmp.Or(last, errNoWorker)).Message(), nil)
 }

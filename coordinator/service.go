@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/holdfast-io/holdfast/api/cluster"
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
 )
 
@@ -27,16 +28,16 @@ type service struct {
 // answerMargin is how long before the caller's deadline the last word is said.
 const answerMargin = 100 * time.Millisecond
 
-// within gives a call without a deadline the default one. A caller's own is taken
-// a little early, by a tenth at most: an answer is of no use to a caller that has
-// stopped listening.
-func (s *service) within(ctx context.Context) (context.Context, context.CancelFunc) {
+// until is when a call gets the last word. A caller's own deadline is taken a little
+// early, by a tenth at most: an answer is of no use to a caller that has stopped
+// listening. A call without a deadline has the default one.
+func (s *service) until(ctx context.Context) time.Time {
+	now := time.Now()
 	deadline, ok := ctx.Deadline()
 	if !ok {
-		return context.WithTimeout(ctx, s.deadline)
+		return now.Add(s.deadline)
 	}
-	margin := min(time.Until(deadline)/10, answerMargin)
-	return context.WithDeadline(ctx, deadline.Add(-margin))
+	return deadline.Add(-min(deadline.Sub(now)/10, answerMargin))
 }
 
 // ask validates a request and has a worker answer it.
@@ -47,9 +48,9 @@ func ask[Client any, Req proto.Message, Resp any](
 	if err := s.check(req); err != nil {
 		return resp, err
 	}
-	ctx, cancel := s.within(ctx)
-	defer cancel()
-	err = s.router.call(ctx, key, func(ctx context.Context, p *peer) (err error) {
+	err = s.router.call(ctx, s.until(ctx), key, &way{}, func(p *peer, until time.Time) (err error) {
+		ctx, cancel := p.attempt(ctx, until)
+		defer cancel()
 		resp, err = method(client(p.conn), ctx, req)
 		return err
 	})
@@ -83,7 +84,7 @@ func (s *service) ListPurchases(ctx context.Context, req *holdfastv1.ListPurchas
 		return nil, err
 	}
 	if req.GetRegion() != "" {
-		ctx, cancel := s.within(ctx)
+		ctx, cancel := context.WithDeadline(ctx, s.until(ctx))
 		defer cancel()
 		if _, err := s.router.withRegion(ctx, req.GetRegion(), ""); err != nil {
 			return nil, err
@@ -95,17 +96,24 @@ func (s *service) ListPurchases(ctx context.Context, req *holdfastv1.ListPurchas
 
 func (s *service) CreatePurchase(
 	ctx context.Context, req *holdfastv1.CreatePurchaseRequest,
-) (purchase *holdfastv1.Purchase, err error) {
+) (*holdfastv1.Purchase, error) {
 	if err := s.check(req); err != nil {
 		return nil, err
 	}
-	ctx, cancel := s.within(ctx)
-	defer cancel()
-	if err := s.complete(ctx, req, ""); err != nil {
+	until := s.until(ctx)
+	if err := s.complete(ctx, until, req, ""); err != nil {
 		return nil, err
 	}
-	err = s.router.call(ctx, req.GetProductId(), func(ctx context.Context, p *peer) (err error) {
-		purchase, err = p.link.Sell(ctx, req)
+	return s.sell(ctx, until, req, &way{})
+}
+
+// sell has a worker decide a purchase, on the way that it has come so far. It makes no
+// contexts and no timers where a worker answers: they cost more than all else here.
+func (s *service) sell(
+	ctx context.Context, until time.Time, req *holdfastv1.CreatePurchaseRequest, w *way,
+) (purchase *holdfastv1.Purchase, err error) {
+	err = s.router.call(ctx, until, req.GetProductId(), w, func(p *peer, until time.Time) (err error) {
+		purchase, err = p.link.Sell(ctx, req, until)
 		return err
 	})
 	return purchase, err
@@ -114,26 +122,33 @@ func (s *service) CreatePurchase(
 // complete fills in what the caller left out, before the purchase is sent for
 // the first time: from then on it can be repeated on any worker. The path says
 // where in a larger request it stands.
-func (s *service) complete(ctx context.Context, req *holdfastv1.CreatePurchaseRequest, path string) error {
-	if req.GetRegion() == "" {
-		topology, err := s.router.awaitTopology(ctx)
-		if err != nil {
-			return err
-		}
-		req.Region = topology.Home(req.GetCustomerId())
+func (s *service) complete(ctx context.Context, until time.Time, req *holdfastv1.CreatePurchaseRequest, path string) error {
+	if fill(req, s.router.known()) {
+		return nil
 	}
-	topology, err := s.router.withRegion(ctx, req.GetRegion(), path)
-	switch {
-	case err != nil:
-		return err
-	case !topology.Sells(req.GetRegion()):
-		return holdfastv1.FieldError(holdfastv1.ReasonRegionDraining, path+"region",
+	ctx, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	topology, err := s.router.awaitTopology(ctx)
+	if err == nil && req.GetRegion() != "" {
+		topology, err = s.router.withRegion(ctx, req.GetRegion(), path)
+	}
+	if err == nil && !fill(req, topology) {
+		err = holdfastv1.FieldError(holdfastv1.ReasonRegionDraining, path+"region",
 			fmt.Sprintf("region %q takes no new purchases", req.GetRegion()))
+	}
+	return err
+}
+
+// fill completes a purchase. It reports whether the topology is known to have the region,
+// and to sell there.
+func fill(req *holdfastv1.CreatePurchaseRequest, topology cluster.Topology) bool {
+	if req.GetRegion() == "" && len(topology.Shards) > 0 {
+		req.Region = topology.Home(req.GetCustomerId())
 	}
 	if req.GetRequestId() == "" {
 		req.RequestId = uuid.NewString()
 	}
-	return nil
+	return topology.Sells(req.GetRegion())
 }
 
 // check returns an INVALID_ARGUMENT that names the first field that breaks a

@@ -106,11 +106,10 @@ func (n *node) create(t *testing.T, amount int64) (product string) {
 }
 
 func (n *node) buy(ctx context.Context, product, region, request string, amount int64) (*holdfastv1.Purchase, error) {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second) // longer than any bound that a worker keeps
-	defer cancel()
+	until := time.Now().Add(20 * time.Second) // longer than any bound that a worker keeps
 	return n.link.Sell(ctx, &holdfastv1.CreatePurchaseRequest{
 		ProductId: product, Amount: amount, CustomerId: "ann", Region: region, RequestId: request,
-	})
+	}, until)
 }
 
 func (n *node) mustBuy(t *testing.T, product, region, request string, amount int64) *holdfastv1.Purchase {

@@ -9,8 +9,9 @@
 // product that has to be taken over delays no other.
 //
 // What a link promises is what a call would: a purchase that is not answered before its
-// context ends, or before the stream breaks, may have been stored or not, and the
-// worker learns that nobody waits for it any more. A stream that broke is opened anew
+// time is up, its context ends or the stream breaks may have been stored or not, and the
+// worker learns that nobody waits for it any more. One clock serves all purchases of a
+// stream: a context and a timer for each would cost more than sending it. A stream that broke is opened anew
 // by the next purchase. Neither end keeps more purchases than its limit: one that is
 // too many is answered at once with RESOURCE_EXHAUSTED, and was not tried.
 package link

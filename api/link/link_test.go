@@ -88,6 +88,9 @@ func connect(t *testing.T, sell seller, limit, atWorker int) (*link.Link, *link.
 
 func named(id string) *req { return &req{RequestId: id} }
 
+// later is until when a purchase is to be decided that nothing keeps from it.
+func later() time.Time { return time.Now().Add(patience) }
+
 func patient(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
@@ -129,7 +132,7 @@ func TestEachPurchaseGetsItsOwnAnswer(t *testing.T) {
 		buyers.Go(func() {
 			for i := range int64(20) {
 				r := &req{RequestId: fmt.Sprint(b, "/", i), Amount: i}
-				p, err := l.Sell(ctx, r)
+				p, err := l.Sell(ctx, r, later())
 				check(r.GetRequestId(), i, p, err)
 			}
 		})
@@ -139,7 +142,7 @@ func TestEachPurchaseGetsItsOwnAnswer(t *testing.T) {
 		for i := range int64(3000) { // more than one message takes
 			all = append(all, &req{RequestId: fmt.Sprint("all/", i), Amount: i % 10})
 		}
-		for i, a := range l.SellAll(ctx, all) {
+		for i, a := range l.SellAll(ctx, all, later()) {
 			check(all[i].GetRequestId(), all[i].GetAmount(), a.Purchase, a.Err)
 		}
 	})
@@ -157,9 +160,9 @@ func TestSlowPurchaseDelaysNoOther(t *testing.T) {
 	}, 10, 10)
 	ctx := patient(t)
 	slow := make(chan error, 1)
-	go func() { _, err := l.Sell(ctx, named("slow")); slow <- err }()
+	go func() { _, err := l.Sell(ctx, named("slow"), later()); slow <- err }()
 	for i := range 10 {
-		if _, err := l.Sell(ctx, named(fmt.Sprint(i))); err != nil {
+		if _, err := l.Sell(ctx, named(fmt.Sprint(i)), later()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -182,7 +185,7 @@ func TestWorkerLearnsThatNobodyWaits(t *testing.T) {
 	}, 10, 10)
 	ctx, leave := context.WithCancel(t.Context())
 	told := make(chan error, 1)
-	go func() { _, err := l.Sell(ctx, named("left")); told <- err }()
+	go func() { _, err := l.Sell(ctx, named("left"), later()); told <- err }()
 	await(t, began, "the sale")
 	leave()
 	if err := <-told; status.Code(err) != codes.Canceled {
@@ -191,10 +194,10 @@ func TestWorkerLearnsThatNobodyWaits(t *testing.T) {
 	await(t, ended, "the end of the sale's context")
 	late, cancel := context.WithTimeout(t.Context(), -time.Second)
 	defer cancel()
-	if _, err := l.Sell(late, named("late")); status.Code(err) != codes.DeadlineExceeded {
+	if _, err := l.Sell(late, named("late"), later()); status.Code(err) != codes.DeadlineExceeded {
 		t.Errorf("got %v, want DEADLINE_EXCEEDED", err)
 	}
-	if _, err := l.Sell(patient(t), named("next")); err != nil {
+	if _, err := l.Sell(patient(t), named("next"), later()); err != nil {
 		t.Error(err)
 	}
 }
@@ -213,7 +216,7 @@ func TestBrokenStream(t *testing.T) {
 	}, 10))
 	l := dial(t, address, 10)
 	told := make(chan error, 1)
-	go func() { _, err := l.Sell(patient(t), named("lost")); told <- err }()
+	go func() { _, err := l.Sell(patient(t), named("lost"), later()); told <- err }()
 	await(t, began, "the sale")
 	kill()
 	await(t, ended, "the end of the sale's context")
@@ -221,12 +224,12 @@ func TestBrokenStream(t *testing.T) {
 	if status.Code(err) != codes.Unavailable || holdfastv1.Info(err) != nil {
 		t.Errorf("got %v, want a bare UNAVAILABLE", err)
 	}
-	if _, err := l.Sell(patient(t), named("nobody listens")); status.Code(err) != codes.Unavailable {
+	if _, err := l.Sell(patient(t), named("nobody listens"), later()); status.Code(err) != codes.Unavailable {
 		t.Errorf("got %v, want UNAVAILABLE", err)
 	}
 	serve(t, listen(t, address), worker(sells, 10))
 	for ctx := patient(t); ; {
-		_, err := l.Sell(ctx, named("again"))
+		_, err := l.Sell(ctx, named("again"), later())
 		if err == nil {
 			break
 		}
@@ -250,7 +253,7 @@ func TestTooManyPurchases(t *testing.T) {
 			var under sync.WaitGroup
 			for i := range 3 {
 				under.Go(func() {
-					if _, err := l.Sell(ctx, named(fmt.Sprint(i))); err != nil {
+					if _, err := l.Sell(ctx, named(fmt.Sprint(i)), later()); err != nil {
 						t.Error(err)
 					}
 				})
@@ -258,7 +261,7 @@ func TestTooManyPurchases(t *testing.T) {
 			for range 3 {
 				<-began
 			}
-			_, err := l.Sell(ctx, named("too many"))
+			_, err := l.Sell(ctx, named("too many"), later())
 			if status.Code(err) != codes.ResourceExhausted || holdfastv1.Reason(err) != holdfastv1.ReasonOverloaded {
 				t.Errorf("got %v, want OVERLOADED", err)
 			}
@@ -273,7 +276,7 @@ func TestTooManyPurchases(t *testing.T) {
 			close(release)
 			under.Wait()
 			for i := range 10 { // there is room again, each time
-				if _, err := l.Sell(ctx, named(fmt.Sprint("after ", i))); err != nil {
+				if _, err := l.Sell(ctx, named(fmt.Sprint("after ", i)), later()); err != nil {
 					t.Error(err)
 				}
 				<-began
@@ -294,7 +297,7 @@ func TestStoppedServerAnswersWhatItHas(t *testing.T) {
 	}, 10, 10)
 	ctx := patient(t)
 	told := make(chan error, 1)
-	go func() { _, err := l.Sell(ctx, named("first")); told <- err }()
+	go func() { _, err := l.Sell(ctx, named("first"), later()); told <- err }()
 	await(t, began, "the sale")
 	server.Stop()
 	close(release)
@@ -302,7 +305,7 @@ func TestStoppedServerAnswersWhatItHas(t *testing.T) {
 		t.Error(err)
 	}
 	for { // the stream takes a moment to hear of it
-		_, err := l.Sell(ctx, named("later"))
+		_, err := l.Sell(ctx, named("later"), later())
 		if status.Code(err) == codes.Unavailable && holdfastv1.Info(err) == nil {
 			break
 		}
@@ -338,7 +341,7 @@ func (odd) Sell(stream grpc.BidiStreamingServer[workerv1.SellRequest, workerv1.S
 func TestAnswerThatMakesNoSense(t *testing.T) {
 	listener := listen(t, "127.0.0.1:0")
 	serve(t, listener, odd{})
-	p, err := dial(t, listener.Addr().String(), 10).Sell(patient(t), named("r"))
+	p, err := dial(t, listener.Addr().String(), 10).Sell(patient(t), named("r"), later())
 	if p != nil || status.Code(err) != codes.Internal {
 		t.Errorf("got %v, %v; want INTERNAL", p, err)
 	}

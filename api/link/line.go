@@ -1,0 +1,249 @@
+package link
+
+import (
+	"context"
+	"maps"
+	"math"
+	"slices"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
+	workerv1 "github.com/holdfast-io/holdfast/api/holdfast/worker/v1"
+)
+
+// line is one stream, from before it is opened until it has broken.
+type line struct {
+	limit      int
+	wake       chan struct{} // has room for one: "there is something to send"
+	goroutines sync.WaitGroup
+
+	mu        sync.Mutex
+	last      uint64 // number given
+	queue     []*workerv1.Sale
+	abandoned []uint64
+	pending   map[uint64]errand // whoever takes one out answers it
+	broken    error             // nil while it can be used
+	clock     *time.Timer       // calls expire
+	alarm     time.Time         // for which the clock is set; zero when it is not
+}
+
+// errand is a purchase that is under way.
+type errand struct {
+	until  time.Time
+	answer func(Answer) // is called once, without mu
+}
+
+func open(ctx context.Context, client workerv1.WorkerServiceClient, limit int) *line {
+	l := &line{limit: limit, wake: make(chan struct{}, 1), pending: map[uint64]errand{}}
+	l.clock = time.AfterFunc(math.MaxInt64, l.expire)
+	l.goroutines.Go(func() {
+		ctx, cancel := context.WithCancel(ctx)
+		defer cancel()
+		stream, err := client.Sell(ctx)
+		if err == nil {
+			l.goroutines.Go(func() { l.send(ctx, stream) })
+			err = l.receive(stream)
+		}
+		l.end(err)
+	})
+	return l
+}
+
+func (l *line) ended() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.broken != nil
+}
+
+// put takes a purchase in, to be sent with the next message, and returns its number.
+// One that cannot be sent is answered at once.
+func (l *line) put(req *holdfastv1.CreatePurchaseRequest, until time.Time, answer func(Answer)) (number uint64) {
+	l.mu.Lock()
+	err := l.broken
+	if err == nil && len(l.pending) >= l.limit {
+		err = errTooMany
+	}
+	if err != nil {
+		l.mu.Unlock()
+		answer(Answer{Err: err})
+		return 0
+	}
+	defer l.mu.Unlock()
+	l.last++
+	l.pending[l.last] = errand{until, answer}
+	l.queue = append(l.queue, &workerv1.Sale{Number: l.last, Purchase: req})
+	if l.alarm.IsZero() || until.Before(l.alarm) {
+		l.alarm = until
+		l.clock.Reset(time.Until(until))
+	}
+	l.ring()
+	return l.last
+}
+
+// abandon answers purchases, as far as they are under way, and tells the worker that
+// nobody waits for them any more.
+func (l *line) abandon(err error, numbers ...uint64) {
+	var left []errand
+	l.mu.Lock()
+	for _, number := range numbers {
+		if e, waits := l.pending[number]; waits {
+			delete(l.pending, number)
+			l.abandoned = append(l.abandoned, number)
+			left = append(left, e)
+		}
+	}
+	l.ring()
+	l.mu.Unlock()
+	for _, e := range left {
+		e.answer(Answer{Err: err})
+	}
+}
+
+var (
+	errSilent  = status.Error(codes.Canceled, "the worker has fallen silent")
+	errOverdue = status.Error(codes.DeadlineExceeded, "the worker did not answer in time")
+)
+
+func (l *line) interrupt() {
+	l.mu.Lock()
+	numbers := slices.Collect(maps.Keys(l.pending))
+	l.mu.Unlock()
+	l.abandon(errSilent, numbers...)
+}
+
+// alarmPause is between two looks for what is overdue: when much is, one look serves
+// many. It is how late an answer may be.
+const alarmPause = time.Millisecond
+
+// expire answers what is overdue, and sets the clock for what will be next. It looks at
+// all that is under way, which is little and seldom where workers answer: most
+// purchases are long gone when the time is up for which the first one set the clock.
+func (l *line) expire() {
+	var overdue []uint64
+	l.mu.Lock()
+	now := time.Now()
+	l.alarm = time.Time{}
+	for number, e := range l.pending {
+		switch {
+		case !e.until.After(now):
+			overdue = append(overdue, number)
+		case l.alarm.IsZero() || e.until.Before(l.alarm):
+			l.alarm = e.until
+		}
+	}
+	if !l.alarm.IsZero() {
+		l.clock.Reset(max(l.alarm.Sub(now), alarmPause))
+	}
+	l.mu.Unlock()
+	if len(overdue) > 0 {
+		l.abandon(errOverdue, overdue...)
+	}
+}
+
+func (l *line) ring() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// send sends what gathers, until ctx ends or the stream breaks.
+func (l *line) send(ctx context.Context, stream grpc.BidiStreamingClient[workerv1.SellRequest, workerv1.SellResponse]) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.wake:
+		}
+		for msg := l.take(); msg != nil; msg = l.take() {
+			if stream.Send(msg) != nil {
+				return // receive learns why
+			}
+		}
+	}
+}
+
+// perMessage bounds the purchases of one message: at under a kilobyte each, far below
+// what gRPC takes.
+const perMessage = 512
+
+// take returns the next message, or nil when there is nothing to say. Sales that
+// were abandoned before they were sent are left out.
+func (l *line) take() *workerv1.SellRequest {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	msg := &workerv1.SellRequest{Abandoned: l.abandoned}
+	l.abandoned = nil
+	for len(l.queue) > 0 && len(msg.GetSales()) < perMessage {
+		sale := l.queue[0]
+		l.queue[0], l.queue = nil, l.queue[1:]
+		if _, waits := l.pending[sale.GetNumber()]; waits {
+			msg.Sales = append(msg.Sales, sale)
+		}
+	}
+	if len(msg.GetSales())+len(msg.GetAbandoned()) == 0 {
+		return nil
+	}
+	return msg
+}
+
+// receive hands out answers until the stream ends, and returns why it did.
+func (l *line) receive(stream grpc.BidiStreamingClient[workerv1.SellRequest, workerv1.SellResponse]) error {
+	for {
+		msg, err := stream.Recv()
+		if err != nil {
+			return err
+		}
+		errands := l.takeOut(msg.GetAnswers())
+		for i, a := range msg.GetAnswers() {
+			if errands[i].answer != nil {
+				errands[i].answer(answerOf(a))
+			}
+		}
+	}
+}
+
+// takeOut returns whom the answers are for; nobody, where nobody waits any more.
+func (l *line) takeOut(answers []*workerv1.SaleAnswer) []errand {
+	errands := make([]errand, len(answers))
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for i, a := range answers {
+		errands[i] = l.pending[a.GetNumber()]
+		delete(l.pending, a.GetNumber())
+	}
+	return errands
+}
+
+func answerOf(a *workerv1.SaleAnswer) Answer {
+	switch result := a.GetResult().(type) {
+	case *workerv1.SaleAnswer_Purchase:
+		return Answer{Purchase: result.Purchase}
+	case *workerv1.SaleAnswer_Error:
+		if err := status.ErrorProto(result.Error); err != nil {
+			return Answer{Err: err}
+		}
+	}
+	return Answer{Err: errNoAnswer}
+}
+
+var errNoAnswer = status.Error(codes.Internal, "the worker's answer is neither a purchase nor an error")
+
+// end answers all that is under way. Whatever the stream's error was, it is no
+// worker's answer to a purchase.
+func (l *line) end(cause error) {
+	l.mu.Lock()
+	l.broken = status.Error(codes.Unavailable, "link to the worker: "+reasonOf(cause))
+	broken, pending := l.broken, l.pending
+	l.pending, l.queue, l.abandoned = nil, nil, nil
+	l.clock.Stop()
+	l.mu.Unlock()
+	for _, e := range pending {
+		e.answer(Answer{Err: broken})
+	}
+}
