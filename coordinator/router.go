@@ -49,12 +49,20 @@ func newRouter(cfg Config, dial []grpc.DialOption) *router {
 // back at another address, are closed.
 func (r *router) update(view cluster.View) error {
 	r.learn(view.Topology)
+	gone, err := r.replace(view.Workers)
+	for _, p := range gone {
+		p.close() // answers what is under way there, which may ask for the other workers
+	}
+	return err
+}
+
+// replace returns the connections that are not needed any more.
+func (r *router) replace(workers []cluster.Worker) (gone []*peer, failures error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.names = nil
-	var failures error
 	peers := map[string]*peer{}
-	for _, w := range view.Workers {
+	for _, w := range workers {
 		p := r.peers[w.Name]
 		if p == nil || p.address != w.Address {
 			var err error
@@ -68,13 +76,13 @@ func (r *router) update(view cluster.View) error {
 	}
 	for name, old := range r.peers {
 		if peers[name] != old {
-			old.close()
+			gone = append(gone, old)
 		}
 	}
 	r.peers = peers
 	close(r.changed)
 	r.changed = make(chan struct{})
-	return failures
+	return gone, failures
 }
 
 func (r *router) close() { _ = r.update(cluster.View{}) }

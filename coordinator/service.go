@@ -100,18 +100,17 @@ func (s *service) CreatePurchase(
 	if err := s.check(req); err != nil {
 		return nil, err
 	}
-	until := s.until(ctx)
-	if err := s.complete(ctx, until, req, ""); err != nil {
-		return nil, err
-	}
-	return s.sell(ctx, until, req, &way{})
+	return s.sell(ctx, s.until(ctx), req, &way{})
 }
 
-// sell has a worker decide a purchase, on the way that it has come so far. It makes no
-// contexts and no timers where a worker answers: they cost more than all else here.
+// sell has a worker decide a valid purchase, on the way that it has come so far. It makes
+// no contexts and no timers where a worker answers: they cost more than all else here.
 func (s *service) sell(
 	ctx context.Context, until time.Time, req *holdfastv1.CreatePurchaseRequest, w *way,
 ) (purchase *holdfastv1.Purchase, err error) {
+	if err := s.complete(ctx, until, req, ""); err != nil {
+		return nil, err
+	}
 	err = s.router.call(ctx, until, req.GetProductId(), w, func(p *peer, until time.Time) (err error) {
 		purchase, err = p.link.Sell(ctx, req, until)
 		return err

@@ -67,6 +67,13 @@ func (l *Link) Sell(
 	return a.Purchase, a.Err
 }
 
+// Start has the worker decide one purchase, and returns. It calls answer once, from
+// anywhere, at the given time at the latest. The answers of others wait meanwhile, so it
+// must not block, nor use the link.
+func (l *Link) Start(req *holdfastv1.CreatePurchaseRequest, until time.Time, answer func(Answer)) {
+	l.current().put(req, until, answer)
+}
+
 // SellAll has the worker decide purchases, each by itself, and returns their answers in
 // their order when the last one is there. It waits as Sell does.
 func (l *Link) SellAll(ctx context.Context, reqs []*holdfastv1.CreatePurchaseRequest, until time.Time) []Answer {

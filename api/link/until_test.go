@@ -126,6 +126,41 @@ func TestBatchIsAnsweredWhenItsTimeIsUp(t *testing.T) {
 	}
 }
 
+// One that is started is answered once, whatever comes first, and without anybody who
+// waits for it.
+func TestStartedPurchaseIsAnsweredOnce(t *testing.T) {
+	bubble(t, 3, func(t *testing.T, l *link.Link) {
+		begun := time.Now()
+		told := map[string]string{}
+		var mu sync.Mutex
+		start := func(id string, wait time.Duration) {
+			l.Start(named(id), begun.Add(wait), func(a link.Answer) {
+				mu.Lock()
+				defer mu.Unlock()
+				told[id] += fmt.Sprint(status.Code(a.Err), " after ", time.Since(begun), "; ")
+			})
+		}
+		start("late", time.Minute)
+		start("later", time.Hour)
+		start("soon", time.Second)
+		start("too many", time.Second)
+		time.Sleep(2 * time.Minute)
+		l.Interrupt()
+		l.Interrupt()
+		start("last", time.Hour)
+		l.Close()
+		time.Sleep(2 * time.Hour)
+		start("after the end", time.Hour)
+		want := map[string]string{
+			"late": "DeadlineExceeded after 1m0s; ", "later": "Canceled after 2m0s; ", "soon": "DeadlineExceeded after 1s; ",
+			"too many": "ResourceExhausted after 0s; ", "last": "Unavailable after 2m0s; ", "after the end": "Unavailable after 2h2m0s; ",
+		}
+		if fmt.Sprint(told) != fmt.Sprint(want) {
+			t.Errorf("told %v, want %v", told, want)
+		}
+	})
+}
+
 // Who asks a worker that is known to be silent has a reason, and gets the whole time.
 func TestInterruptionSparesWhatComesAfterIt(t *testing.T) {
 	bubble(t, 10, func(t *testing.T, l *link.Link) {
