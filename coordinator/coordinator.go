@@ -142,9 +142,13 @@ func (c *Coordinator) watch(ctx context.Context) error {
 	return err
 }
 
+// streamWorkers is how many of gRPC's goroutines stay for the next call, with the stack
+// that calls need: a new one grows it anew. Calls beyond them have a goroutine each.
+const streamWorkers = 32
+
 // grpcServer serves until serving ends; then it waits for calls only.
 func (c *Coordinator) grpcServer(serving context.Context) (*grpc.Server, *health.Server) {
-	server := grpc.NewServer(grpc.MaxRecvMsgSize(maxBody), grpc.StreamInterceptor(func(
+	server := grpc.NewServer(grpc.MaxRecvMsgSize(maxBody), grpc.NumStreamWorkers(streamWorkers), grpc.StreamInterceptor(func(
 		srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler,
 	) error {
 		// Watches of the health would never end, and streams of purchases not soon.

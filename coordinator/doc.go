@@ -11,6 +11,10 @@
 // comes or goes moves only its own products. HTTP/JSON is the same service
 // behind grpc-gateway.
 //
+// Most calls are purchases. One that the first worker answers makes no context and no
+// timer, in a stream no goroutine either, and meets the validator only when it is not
+// plainly valid.
+//
 // # Promises
 //
 //   - A request that breaks a rule reaches no worker; the error names the field.
