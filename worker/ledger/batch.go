@@ -9,7 +9,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // Purchase is a row of a shard. TenureID is set on the way in only: it names
@@ -45,30 +44,34 @@ const (
 	Replayed
 )
 
-// Locks the fences of a batch, those that are still their tenure's, in product
-// order, so that two batches never wait for each other in a circle.
-const lockFences = `
-SELECT f.tenure_id
-  FROM fences f JOIN unnest(@product_ids::text[], @tenure_ids::uuid[]) AS mine (product_id, tenure_id)
-       USING (product_id, tenure_id)
- ORDER BY f.product_id
-   FOR UPDATE OF f`
-
-// Both run after lockFences in the same transaction, so the fences that they join
-// are the locked ones: a row can be inserted only under a fence that cannot be
-// raised before the commit. The running totals move by what was inserted, not
-// by what was asked for.
+// A batch is one statement, and so one transaction. It inserts under the fences as it
+// finds them, and then moves their running totals by what was inserted, not by what was
+// asked for. The move is what makes it safe: it locks each fence until the commit, and it
+// finds none that was raised since the insert looked. Then the batch divides by zero, and
+// nothing of it happens.
+//
+// Inserting first keeps the lock short: batches of one product would otherwise wait for
+// each other's rows, and not only for each other's sync. And whoever holds a fence never
+// waits for a row that somebody else inserts who waits for that fence.
+//
+// The fences are locked in product order, so that two batches never wait for each other
+// in a circle.
 //
 // Hardly any batch holds a purchase that is stored already, and to look out for them
 // costs the database a third more. So a batch is tried without that first, unless
 // one of the last batches would have failed so: then buyers repeat themselves.
-//
-// Without repetitions every row whose fence was locked is inserted, and a number tells as
-// much as a list; the list would cost the database and the worker another tenth.
 const (
-	insertNew      = insertRows + moveTotals + "SELECT count(*), now() FROM inserted"
-	insertUnstored = insertRows + "ON CONFLICT ON CONSTRAINT " + oneOutcome + " DO NOTHING" + moveTotals +
-		"SELECT purchase_id, create_time FROM inserted"
+	insertNew = insertRows + moveTotals + `
+SELECT now(), (SELECT array_agg(tenure_id) FROM moved), NULL::uuid[],
+       ` + noneRaised
+	insertUnstored = insertRows + `
+    ON CONFLICT ON CONSTRAINT ` + oneOutcome + ` DO NOTHING` + moveTotals + `
+SELECT now(), (SELECT array_agg(f.tenure_id)
+                 FROM unnest(@tenure_products::text[], @tenures::uuid[]) AS mine (product_id, tenure_id)
+                 JOIN fences f USING (product_id, tenure_id)),
+       (SELECT array_agg(purchase_id) FROM inserted),
+       ` + noneRaised
+	noneRaised = `1 / ((SELECT count(*) FROM moved) = (SELECT count(*) FROM sold))::int`
 	oneOutcome = "purchases_one_outcome_per_request"
 )
 
@@ -81,17 +84,19 @@ WITH inserted AS (
       FROM unnest(@purchase_ids::uuid[], @product_ids::text[], @tenure_ids::uuid[], @request_ids::text[],
                   @amounts::bigint[], @customer_ids::text[], @payment_methods::text[])
            AS p (purchase_id, product_id, tenure_id, request_id, amount, customer_id, payment_method)
-      JOIN fences f USING (product_id, tenure_id)
-`
+      JOIN fences f USING (product_id, tenure_id)`
 
 const moveTotals = `
-    RETURNING purchase_id, product_id, amount, create_time
+    RETURNING purchase_id, product_id, topology, token, amount
+), sold AS (
+    SELECT product_id, topology, token, sum(amount)::bigint AS amount
+      FROM inserted GROUP BY product_id, topology, token ORDER BY product_id
 ), moved AS (
     UPDATE fences f SET purchased = f.purchased + sold.amount
-      FROM (SELECT product_id, sum(amount)::bigint AS amount FROM inserted GROUP BY product_id) sold
-     WHERE f.product_id = sold.product_id
-)
-`
+      FROM sold
+     WHERE (f.product_id, f.topology, f.token) = (sold.product_id, sold.topology, sold.token)
+    RETURNING f.tenure_id
+)`
 
 // Commit stores a batch in one transaction and one round trip, or in two when it holds
 // what is stored already, and sets CreateTime and State of the purchases that were
@@ -112,21 +117,35 @@ func (s *Shard) Commit(ctx context.Context, purchases []*Purchase) ([]Outcome, e
 	if c.repeated {
 		s.wary.Add(-1)
 	}
-	err = conn.SendBatch(ctx, c.batch()).Close()
-	if isStored(err) {
-		s.wary.Store(waryFor)
-		c.repeated = true
+	for attempt := 1; ; attempt++ {
 		err = conn.SendBatch(ctx, c.batch()).Close()
+		switch {
+		case isStored(err):
+			s.wary.Store(waryFor)
+			c.repeated = true
+		case !wasRaised(err):
+			if err != nil {
+				return nil, fmt.Errorf("shard %s: commit: %w", s.name, commitError(err))
+			}
+			return c.outcomes(), nil
+		}
+		if attempt == maxAttempts {
+			return nil, fmt.Errorf("shard %s: commit: %w", s.name, commitError(err))
+		}
 	}
-	if err != nil {
-		return nil, fmt.Errorf("shard %s: commit: %w", s.name, commitError(err))
-	}
-	outcomes, err := c.outcomes()
-	if err != nil {
-		return nil, fmt.Errorf("shard %s: commit: %w", s.name, err)
-	}
-	return outcomes, nil
 }
+
+// maxAttempts is how often a batch is sent that the database refuses for what others do
+// at that moment.
+const maxAttempts = 4
+
+// wasRaised reports whether a batch failed because one of its fences was raised meanwhile.
+func wasRaised(err error) bool {
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && pgErr.Code == divisionByZero && pgErr.SeverityUnlocalized == "ERROR"
+}
+
+const divisionByZero = "22012"
 
 // waryFor is for how many batches a shard looks out for what is stored.
 const waryFor = 100
@@ -142,89 +161,71 @@ type commit struct {
 	purchases []*Purchase
 	repeated  bool // some may be stored already
 
-	mine   map[uuid.UUID]bool      // tenures that hold their fence
-	at     time.Time               // of what is inserted, unless some may be stored
-	number int                     // of them
-	listed map[uuid.UUID]time.Time // each, when some may be stored
+	at       time.Time // of what is inserted
+	tenures  uuids     // of which purchases are inserted; when some may be stored, that hold their fence
+	inserted uuids     // purchases, when some may be stored
 }
 
-// batch is the transaction: statements that are sent together are one without BEGIN and
-// COMMIT, which would cost the shard another two (PostgreSQL documentation, "Frontend/Backend
-// Protocol", "Pipelining").
+// batch is the transaction. It is answered when it is committed.
 func (c *commit) batch() *pgx.Batch {
-	tenures, rows := columns(c.purchases)
-	c.mine, c.listed = make(map[uuid.UUID]bool, len(tenures)), nil
-	batch := &pgx.Batch{}
-	batch.Queue(lockFences, tenures).Query(func(r pgx.Rows) error {
-		var tenure pgtype.UUID
-		_, err := pgx.ForEachRow(r, []any{&tenure}, func() error { c.mine[tenure.Bytes] = true; return nil })
-		return err
-	})
+	insert, batch := insertNew, &pgx.Batch{}
 	if c.repeated {
-		c.listed = make(map[uuid.UUID]time.Time, len(c.purchases))
-		batch.Queue(insertUnstored, rows).Query(func(r pgx.Rows) error {
-			var (
-				id pgtype.UUID
-				at time.Time
-			)
-			_, err := pgx.ForEachRow(r, []any{&id, &at}, func() error { c.listed[id.Bytes] = at; return nil })
-			return err
-		})
-	} else {
-		batch.Queue(insertNew, rows).QueryRow(func(r pgx.Row) error { return r.Scan(&c.number, &c.at) })
+		insert = insertUnstored
 	}
+	batch.Queue(insert, columns(c.purchases, c.repeated)).QueryRow(func(r pgx.Row) error {
+		var one int
+		return r.Scan(&c.at, &c.tenures, &c.inserted, &one)
+	})
 	return batch
 }
 
 // outcomes tells what became of each purchase, and completes those that are stored.
-func (c *commit) outcomes() ([]Outcome, error) {
+func (c *commit) outcomes() []Outcome {
 	outcomes := make([]Outcome, len(c.purchases))
-	number := 0
+	mine, inserted := c.tenures.set(), c.inserted.set()
 	for i, p := range c.purchases {
-		if !c.mine[p.TenureID] {
-			continue
-		}
-		at, inserted := c.at, !c.repeated
-		if c.repeated {
-			at, inserted = c.listed[p.PurchaseID]
-		}
-		if !inserted {
+		switch {
+		case !mine[p.TenureID]:
+		case c.repeated && !inserted[p.PurchaseID]:
 			outcomes[i] = Replayed
-			continue
+		default:
+			outcomes[i], p.CreateTime, p.State = Inserted, c.at, Confirmed
 		}
-		outcomes[i], p.CreateTime, p.State = Inserted, at, Confirmed
-		number++
 	}
-	if !c.repeated && number != c.number {
-		return nil, fmt.Errorf("%w: %d of %d rows inserted", ErrAmbiguous, c.number, number)
-	}
-	return outcomes, nil
+	return outcomes
 }
 
-// columns turns purchases into the array parameters of the two statements.
-func columns(purchases []*Purchase) (tenures, rows pgx.NamedArgs) {
+// columns turns purchases into array parameters, with those of their tenures if need be.
+func columns(purchases []*Purchase, tenures bool) pgx.NamedArgs {
 	n := len(purchases)
 	ids, products, owners := make(uuids, n), make([]string, n), make(uuids, n)
 	requests, amounts := make([]string, n), make([]int64, n)
 	customers, payments := make([]string, n), make([]string, n)
-	locked := make(map[uuid.UUID]bool, n)
-	var lockProducts []string
-	var lockTenures uuids
 	for i, p := range purchases {
 		ids[i], products[i], owners[i] = p.PurchaseID, p.ProductID, p.TenureID
 		requests[i], amounts[i] = p.RequestID, p.Amount
 		customers[i], payments[i] = p.CustomerID, p.PaymentMethod
-		if !locked[p.TenureID] {
-			locked[p.TenureID] = true
-			lockProducts, lockTenures = append(lockProducts, p.ProductID), append(lockTenures, p.TenureID)
-		}
 	}
-	tenures = pgx.NamedArgs{"product_ids": lockProducts, "tenure_ids": lockTenures}
-	rows = pgx.NamedArgs{
+	args := pgx.NamedArgs{
 		"purchase_ids": ids, "product_ids": products, "tenure_ids": owners, "request_ids": requests,
 		"amounts": amounts, "customer_ids": customers, "payment_methods": payments,
 	}
-	return tenures, rows
+	if tenures {
+		args["tenure_products"], args["tenures"] = tenuresOf(purchases)
+	}
+	return args
+}
+
+// tenuresOf lists each tenure once, with its product.
+func tenuresOf(purchases []*Purchase) (products []string, tenures uuids) {
+	seen := make(map[uuid.UUID]bool, len(purchases))
+	for _, p := range purchases {
+		if !seen[p.TenureID] {
+			seen[p.TenureID] = true
+			products, tenures = append(products, p.ProductID), append(tenures, p.TenureID)
+		}
+	}
+	return products, tenures
 }
 
 // commitError says how much is known after a failed commit. Only an ERROR means

@@ -16,9 +16,10 @@
 //     answers the total as the newest committed row version has it. Once it has
 //     answered, no older tenure changes anything in this shard.
 //   - [Shard.Commit] writes purchases only under fences that are still their
-//     tenure's, all in one transaction and one round trip (three when it meets
-//     what is stored already), and tells for each purchase whether it was
-//     inserted, met an earlier one with the same request id, or was fenced.
+//     tenure's, all in one transaction and one round trip (another one when it meets
+//     what is stored already, or a fence that is raised at that moment), and tells
+//     for each purchase whether it was inserted, met an earlier one with the same
+//     request id, or was fenced.
 //   - [Shard.Verify] tells, in one snapshot, whether a tenure is still current
 //     and what an earlier request has become.
 //
@@ -35,7 +36,7 @@
 //	no connection, nothing was sent      ErrNotSent             nothing
 //	the database refuses a statement     *RefusedError          nothing, rolled back
 //	the connection breaks, or time runs  ErrAmbiguous           all of the batch or
-//	  out, before COMMIT is answered                            nothing, perhaps later
+//	  out, before the batch is answered                         nothing, perhaps later
 //	the fence has a newer tenure         ErrFenced, or outcome  nothing of that product
 //	                                     Fenced in a batch
 //

@@ -3,6 +3,7 @@ package ledger_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -249,6 +250,91 @@ func TestFencedProductFailsAlone(t *testing.T) {
 	}
 	if report := d.checkLedger(t); report.Units != 3 {
 		t.Fatalf("%d units stored, want 3", report.Units)
+	}
+}
+
+// A batch inserts before it has the fence. When the fence is raised in between, what was
+// inserted must go again, and the batch's other products must not suffer.
+func TestFenceRaisedWhileABatchWaitsForIt(t *testing.T) {
+	for _, repeated := range []bool{false, true} {
+		t.Run(fmt.Sprint("buyers repeat themselves: ", repeated), func(t *testing.T) {
+			d := newDatabase(t)
+			a, p := d.begin(t, "a", 10, 100), d.begin(t, "p", 10, 100)
+			d.commit(t, purchaseOf(a, "first", 1))
+			if repeated {
+				d.commit(t, purchaseOf(a, "first", 1))
+			}
+			d.exec(t, "BEGIN")
+			d.exec(t, "SELECT 1 FROM fences WHERE product_id = 'p' FOR UPDATE")
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				got := d.commit(t, purchaseOf(p, "r1", 2), purchaseOf(a, "r1", 3))
+				if got[0] != ledger.Fenced || got[1] != ledger.Inserted {
+					t.Errorf("outcomes %v, want Fenced and Inserted", got)
+				}
+			})
+			d.awaitBlocked(t, 1)
+			d.exec(t, "UPDATE fences SET token = 11, tenure_id = gen_random_uuid() WHERE product_id = 'p'")
+			d.exec(t, "COMMIT")
+			wg.Wait()
+			if report := d.checkLedger(t); report.Units != 4 {
+				t.Errorf("%d units stored, want 4", report.Units)
+			}
+		})
+	}
+}
+
+// Batches of one product overlap: the second inserts while the first one is synced.
+func TestTotalIsMovedByBothOfTwoBatches(t *testing.T) {
+	d := newDatabase(t)
+	f := d.begin(t, "p", 10, 1000)
+	d.exec(t, "BEGIN")
+	d.exec(t, "SELECT 1 FROM fences WHERE product_id = 'p' FOR UPDATE")
+	var wg sync.WaitGroup
+	for i := range 2 {
+		wg.Go(func() {
+			if got := d.commit(t, purchaseOf(f, fmt.Sprint(i), 3)); got[0] != ledger.Inserted {
+				t.Errorf("outcome %v, want Inserted", got)
+			}
+		})
+	}
+	d.awaitBlocked(t, 2)
+	d.exec(t, "COMMIT")
+	wg.Wait()
+	if report := d.checkLedger(t); report.Units != 6 {
+		t.Errorf("%d units stored, want 6", report.Units)
+	}
+}
+
+// The last batch of a holder that died still runs while the next one's repeats its
+// purchases. Neither may wait for what the other has: the database would need a second
+// to find that out.
+func TestRepetitionOfABatchUnderWayHoldsNoFence(t *testing.T) {
+	for _, repeated := range []bool{false, true} {
+		t.Run(fmt.Sprint("buyers repeat themselves: ", repeated), func(t *testing.T) {
+			d := newDatabase(t)
+			d.begin(t, "p", 10, 100)
+			next := d.begin(t, "p", 11, 100)
+			if repeated {
+				d.commit(t, purchaseOf(next, "first", 1))
+				d.commit(t, purchaseOf(next, "first", 1))
+			}
+			// The dead holder's batch, before it has the fence.
+			d.exec(t, "BEGIN")
+			d.exec(t, `INSERT INTO purchases (purchase_id, product_id, request_id, amount, customer_id, state, topology, token)
+				VALUES (gen_random_uuid(), 'p', 'r1', 7, 'ann', 'confirmed', 1, 10)`)
+			var wg sync.WaitGroup
+			wg.Go(func() {
+				if got := d.commit(t, purchaseOf(next, "r1", 7)); got[0] != ledger.Inserted {
+					t.Errorf("outcome %v, want Inserted", got)
+				}
+			})
+			d.awaitBlocked(t, 1)
+			d.exec(t, "SELECT 1 FROM fences WHERE product_id = 'p' FOR UPDATE NOWAIT")
+			d.exec(t, "ROLLBACK") // it is not the dead holder's
+			wg.Wait()
+			d.checkLedger(t)
+		})
 	}
 }
 

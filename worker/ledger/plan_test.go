@@ -20,13 +20,12 @@ func TestStatementsOfASaleUseIndexes(t *testing.T) {
 	if _, err := s.Migrate(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	tenures, rows := columns([]*Purchase{{ProductID: "p", RequestID: "r"}})
-	check := pgx.NamedArgs{"product_ids": []string{"p"}, "tenure_ids": tenures["tenure_ids"], "request_ids": []string{"r"}}
+	rows := columns([]*Purchase{{ProductID: "p", RequestID: "r"}}, true)
+	check := pgx.NamedArgs{"product_ids": []string{"p"}, "tenure_ids": rows["tenure_ids"], "request_ids": []string{"r"}}
 	for name, statement := range map[string]struct {
 		sql  string
 		args pgx.NamedArgs
 	}{
-		"lock fences":      {lockFences, tenures},
 		"insert purchases": {insertNew, rows},
 		"insert unstored":  {insertUnstored, rows},
 		"verify fences":    {verifyFences, check},
