@@ -21,6 +21,7 @@ import (
 
 	"github.com/holdfast-io/holdfast/api/cluster"
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
+	"github.com/holdfast-io/holdfast/api/link"
 )
 
 // Config says what a coordinator needs. Fields without a default are required.
@@ -64,6 +65,7 @@ func New(cfg Config) (*Coordinator, error) {
 	r := newRouter(cfg, []grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithNoProxy(), // workers are within reach
+		grpc.WithInitialWindowSize(link.StreamWindow), grpc.WithInitialConnWindowSize(link.ConnWindow),
 		// A worker that is gone costs one short attempt; one that comes back is
 		// found within a second.
 		grpc.WithConnectParams(grpc.ConnectParams{
@@ -148,15 +150,18 @@ const streamWorkers = 32
 
 // grpcServer serves until serving ends; then it waits for calls only.
 func (c *Coordinator) grpcServer(serving context.Context) (*grpc.Server, *health.Server) {
-	server := grpc.NewServer(grpc.MaxRecvMsgSize(maxBody), grpc.NumStreamWorkers(streamWorkers), grpc.StreamInterceptor(func(
-		srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler,
-	) error {
-		// Watches of the health would never end, and streams of purchases not soon.
-		ctx, cancel := context.WithCancel(stream.Context())
-		defer cancel()
-		defer context.AfterFunc(serving, cancel)()
-		return handler(srv, endingStream{stream, ctx})
-	}))
+	server := grpc.NewServer(
+		grpc.MaxRecvMsgSize(maxBody), grpc.NumStreamWorkers(streamWorkers),
+		grpc.InitialWindowSize(link.StreamWindow), grpc.InitialConnWindowSize(link.ConnWindow),
+		grpc.StreamInterceptor(func(
+			srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler,
+		) error {
+			// Watches of the health would never end, and streams of purchases not soon.
+			ctx, cancel := context.WithCancel(stream.Context())
+			defer cancel()
+			defer context.AfterFunc(serving, cancel)()
+			return handler(srv, endingStream{stream, ctx})
+		}))
 	holdfastv1.RegisterProductServiceServer(server, c.service)
 	holdfastv1.RegisterPurchaseServiceServer(server, c.service)
 	healthServer := health.NewServer()

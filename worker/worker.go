@@ -206,7 +206,10 @@ func (w *Worker) watchTopology(ctx context.Context) error {
 
 func (w *Worker) grpcServer(links *link.Server) (*grpc.Server, *health.Server) {
 	// What a coordinator that hangs was sold counts as under way until it takes the answers.
-	server := grpc.NewServer(grpc.KeepaliveParams(keepalive.ServerParameters{Time: 5 * time.Second, Timeout: 5 * time.Second}))
+	server := grpc.NewServer(
+		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 5 * time.Second, Timeout: 5 * time.Second}),
+		grpc.InitialWindowSize(link.StreamWindow), grpc.InitialConnWindowSize(link.ConnWindow),
+	)
 	holdfastv1.RegisterProductServiceServer(server, w.front)
 	holdfastv1.RegisterPurchaseServiceServer(server, w.front)
 	workerv1.RegisterWorkerServiceServer(server, links)

@@ -13,6 +13,14 @@ import (
 	workerv1 "github.com/holdfast-io/holdfast/api/holdfast/worker/v1"
 )
 
+// Windows for the flow control of connections that carry purchases: more than a region
+// far away can have under way. gRPC would find them out by itself, with a ping for nearly
+// every message.
+const (
+	StreamWindow = 1 << 20
+	ConnWindow   = 4 << 20
+)
+
 // Link is a coordinator's end. It is safe for concurrent use.
 type Link struct {
 	client workerv1.WorkerServiceClient
