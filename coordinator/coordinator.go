@@ -32,7 +32,7 @@ type Config struct {
 	Deadline       time.Duration // 15 s; for calls that come without one
 	AttemptTimeout time.Duration // 3 s; until a worker that does not answer is passed over
 	DrainTimeout   time.Duration // 10 s
-	MaxInFlight    int           // 10,000; purchases under way at each worker
+	MaxInFlight    int           // 20,000; purchases under way at each worker
 }
 
 // Coordinator is the front door.
@@ -54,7 +54,7 @@ func New(cfg Config) (*Coordinator, error) {
 	cfg.Deadline = cmp.Or(cfg.Deadline, 15*time.Second)
 	cfg.AttemptTimeout = cmp.Or(cfg.AttemptTimeout, 3*time.Second)
 	cfg.DrainTimeout = cmp.Or(cfg.DrainTimeout, 10*time.Second)
-	cfg.MaxInFlight = cmp.Or(cfg.MaxInFlight, 10_000)
+	cfg.MaxInFlight = cmp.Or(cfg.MaxInFlight, 20_000)
 	if cfg.Logger == nil {
 		cfg.Logger = hclog.NewNullLogger()
 	}

@@ -41,7 +41,7 @@ type Config struct {
 	IdleTenure    time.Duration // 1 min; a product not sold for this long is let go
 	BeginTimeout  time.Duration // 10 s; to lock and fence one product
 	DrainTimeout  time.Duration // 10 s
-	MaxInFlight   int           // 20,000; purchases under way, of all coordinators
+	MaxInFlight   int           // 50,000; purchases under way, of all coordinators
 }
 
 func (c *Config) validate() error {
@@ -60,7 +60,7 @@ func (c *Config) validate() error {
 	c.IdleTenure = cmp.Or(c.IdleTenure, time.Minute)
 	c.BeginTimeout = cmp.Or(c.BeginTimeout, 10*time.Second)
 	c.DrainTimeout = cmp.Or(c.DrainTimeout, 10*time.Second)
-	c.MaxInFlight = cmp.Or(c.MaxInFlight, 20_000)
+	c.MaxInFlight = cmp.Or(c.MaxInFlight, 50_000)
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
 	}

@@ -21,7 +21,7 @@ func newCoordinator() *cobra.Command {
 	deadline := flags.Duration("deadline", 15*time.Second, "for calls that come without one")
 	attempt := flags.Duration("attempt-timeout", 3*time.Second, "until a worker that does not answer is passed over")
 	drain := flags.Duration("drain-timeout", 10*time.Second, "how long to finish what is in flight on SIGTERM")
-	inFlight := flags.Int("max-in-flight", 10_000, "purchases under way at each worker; more are refused as overload")
+	inFlight := flags.Int("max-in-flight", 20_000, "purchases under way at each worker; more are refused as overload")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		d, err := directory()
 		if err != nil {

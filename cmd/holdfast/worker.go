@@ -26,7 +26,7 @@ func newWorker() *cobra.Command {
 	minimum := flags.Duration("minimum-tenure", 200*time.Millisecond, "how long a product is kept though another worker wants it")
 	idle := flags.Duration("idle-tenure", time.Minute, "how long a product is kept that nobody buys")
 	drain := flags.Duration("drain-timeout", 10*time.Second, "how long to finish what is in flight on SIGTERM")
-	inFlight := flags.Int("max-in-flight", 20_000, "purchases under way, of all coordinators; more are refused as overload")
+	inFlight := flags.Int("max-in-flight", 50_000, "purchases under way, of all coordinators; more are refused as overload")
 	metricsAddress := flags.String("metrics-listen", "", "address to serve Prometheus metrics on, at /metrics (default none)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		d, err := directory()

@@ -124,7 +124,8 @@ func asGiven(batch int, open func(*servers) Strategy) func(int) []candidate {
 func callers(open func(*servers) Strategy) func(int) []candidate {
 	return func(buyers int) []candidate {
 		return []candidate{
-			{buyers: max(2, buyers/16), batch: 500, open: open}, // what shards far away need
+			{buyers: max(2, buyers/8), batch: 500, open: open}, // what shards far away need
+			{buyers: max(2, buyers/16), batch: 500, open: open},
 			{buyers: max(2, buyers/32), batch: 500, open: open},
 			{buyers: max(2, buyers/32), batch: 100, open: open},
 		}
