@@ -7,7 +7,8 @@
 // available is what it may still admit: the storage, less what every shard had
 // sold when the tenure began, less what it has sent since. A lane carries the
 // purchases of all tenures to one shard, two batches at a time: while they commit,
-// the next one gathers. So do the fences of tenures that begin.
+// the next one gathers, and is sent besides when it is full. So do the fences of tenures
+// that begin.
 //
 // # The life of a tenure
 //
@@ -45,7 +46,9 @@
 // would fit if something in flight failed, so it waits for that; or they do not
 // fit, so one read of the shard proves that the tenure is current and that the
 // request is not a repetition, and the purchase is refused. The lane commits
-// and tells the tenure, which answers, or gives the units back.
+// and tells the tenure, which answers, or gives the units back. All that happens in the
+// goroutine that reads the link, and then in the lane's: a purchase has none of its own
+// unless it has to wait for a tenure, and a tenure has none while it sells.
 //
 // Units are counted when a purchase is sent, never when it commits.
 //
