@@ -51,30 +51,31 @@ type reading struct {
 // who wait share one reading.
 func (r *router) reread(ctx context.Context) error {
 	called := time.Now()
-	var last reading
-	select {
-	case last = <-r.lastReading:
-	case <-ctx.Done():
-		return ctx.Err()
+	for {
+		select {
+		case last := <-r.lastReading:
+			if last.begun.After(called) {
+				r.lastReading <- last
+				return last.err
+			}
+			go r.read(context.WithoutCancel(ctx), last) // others wait for it too
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	}
-	defer func() { r.lastReading <- last }()
-	if last.begun.After(called) {
-		return last.err
-	}
-	select {
-	case <-time.After(time.Until(last.begun.Add(topologyPause))):
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-	// Others wait for this reading too, so it does not end with its caller.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), topologyTimeout)
+}
+
+// read makes the next reading, a while after the last one.
+func (r *router) read(ctx context.Context, last reading) {
+	time.Sleep(time.Until(last.begun.Add(topologyPause)))
+	ctx, cancel := context.WithTimeout(ctx, topologyTimeout)
 	defer cancel()
-	last.begun = time.Now()
-	var view cluster.View
-	if view, last.err = r.view(ctx); last.err == nil {
+	next := reading{begun: time.Now()}
+	view, err := r.view(ctx)
+	if next.err = err; err == nil {
 		r.learn(view.Topology)
 	}
-	return last.err
+	r.lastReading <- next
 }
 
 // learn takes over a topology unless it is older than the known one: etcd that

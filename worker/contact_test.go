@@ -58,7 +58,7 @@ func TestContactIsLostAfterTwoSilencesAndFoundAgain(t *testing.T) {
 }
 
 // Whether an unanswered purchase is stored cannot be told while its shard is
-// away. Its units stay counted, whoever waits for them waits on, and the other
+// away. Its units stay counted, whoever wants them is told so at once, and the other
 // shards sell on; the tenure ends with the doubt.
 func TestDoubtKeepsItsUnitsCountedUntilItEnds(t *testing.T) {
 	b := newBench(10)
@@ -66,14 +66,16 @@ func TestDoubtKeepsItsUnitsCountedUntilItEnds(t *testing.T) {
 	b.eu.away.Store(true)
 	b.commitIn(b.eu, fails(errUnknown))
 	wantFailed(t, doubtful, errInDoubt)
-	b.wantUnits(t, 6, 4)
+	b.wantUnits(t, 6, 0)
 	other := mustAdmit(t, b.tenure, wish("us", "other", 6))
 	b.commitIn(b.us, all(ledger.Inserted))
 	wantSold(t, other)
-	waits := mustAdmit(t, b.tenure, wish("us", "waits", 4))
-	wantPending(t, waits)
-	again := b.buy(t, "doubtful", 4)
-	wantPending(t, again)
+	wantFailed(t, mustAdmit(t, b.tenure, wish("us", "wants them", 4)), errInDoubt)
+	wantFailed(t, b.buy(t, "doubtful", 4), errInDoubt)
+	unfit := mustAdmit(t, b.tenure, wish("us", "unfit", 5))
+	wantPending(t, unfit)
+	b.verifyIn(b.us, says(ledger.Checked{Current: true}))
+	wantRefused(t, unfit, 0)
 	if isClosed(b.over) {
 		t.Fatal("the tenure ended before the doubt")
 	}
@@ -85,8 +87,6 @@ func TestDoubtKeepsItsUnitsCountedUntilItEnds(t *testing.T) {
 		t.Fatal("the tenure outlived the doubt")
 	}
 	<-b.settled
-	wantFailed(t, waits, errTenureEnded)
-	wantFailed(t, again, errTenureEnded)
 }
 
 // A shard that is away stops the sales that need it, and no others.

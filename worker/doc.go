@@ -77,7 +77,7 @@
 //     whatever needs the shard fails with SHARD_UNAVAILABLE at once until it is
 //     found again: purchases of its customers, and products without a tenure.
 //     Others go on. A purchase that may be stored there stays counted, and its
-//     tenure ends when contact is back.
+//     tenure ends when contact is back; who wants its units is told so at once.
 //   - Nobody waits for a tenure that begins: it is abandoned after a second, so
 //     that it does not take the product from where its buyers are now.
 //

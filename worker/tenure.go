@@ -29,6 +29,8 @@ type tenure struct {
 	mu        sync.Mutex
 	available int64             // units that may still be admitted
 	inFlight  int64             // units sent to a lane and not settled
+	doubtful  int64             // units that may be stored in a shard that does not answer
+	doubt     error             // what those are told who would need them
 	unsettled int               // sales sent to a lane, to commit or to verify
 	pending   map[saleKey]*sale // nil when there are none
 	waiting   []*sale           // would fit if something in flight failed, oldest first
@@ -129,6 +131,11 @@ func (t *tenure) place(s *sale) {
 	case mightFit:
 		t.waiting = append(t.waiting, s)
 	case unfit:
+		if s.row.Amount <= t.available+t.inFlight+t.doubtful {
+			// Only the shard knows, and nobody is to wait for it: there may be many.
+			t.finish(s, nil, t.doubt)
+			return
+		}
 		s.left = t.available
 		t.unsettled++
 		t.lanes.verify(s)
@@ -149,8 +156,10 @@ func (t *tenure) committed(s *sale, outcome ledger.Outcome, err error) {
 		return
 	case errors.Is(err, errInDoubt):
 		// They stay counted here too, until the tenure ends with the doubt.
+		t.inFlight -= s.row.Amount
+		t.doubtful += s.row.Amount
+		t.doubt = err
 		t.finish(s, nil, err)
-		return
 	case err != nil:
 		t.giveBack(s)
 		t.finish(s, nil, err)

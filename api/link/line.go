@@ -90,18 +90,37 @@ func (l *line) put(req *holdfastv1.CreatePurchaseRequest, until time.Time, answe
 func (l *line) abandon(err error, numbers ...uint64) {
 	var left []errand
 	l.mu.Lock()
+	unsent := l.last + 1 // the number of the first sale that was not sent
+	if len(l.queue) > 0 {
+		unsent = l.queue[0].GetNumber()
+	}
 	for _, number := range numbers {
 		if e, waits := l.pending[number]; waits {
 			delete(l.pending, number)
-			l.abandoned = append(l.abandoned, number)
 			left = append(left, e)
+			if number < unsent {
+				l.abandoned = append(l.abandoned, number)
+			}
 		}
 	}
+	l.sweep()
 	l.ring()
 	l.mu.Unlock()
 	for _, e := range left {
 		e.answer(Answer{Err: err})
 	}
+}
+
+// sweep takes out of the queue what nobody waits for, before that is most of it: a worker
+// that reads nothing lets nothing be sent. Caller holds mu.
+func (l *line) sweep() {
+	if len(l.queue) <= 2*len(l.pending)+perMessage {
+		return
+	}
+	l.queue = slices.DeleteFunc(l.queue, func(sale *workerv1.Sale) bool {
+		_, waits := l.pending[sale.GetNumber()]
+		return !waits
+	})
 }
 
 var (

@@ -202,6 +202,48 @@ func TestWorkerLearnsThatNobodyWaits(t *testing.T) {
 	}
 }
 
+// A worker that cannot decide, since a shard is away say, must not take what nobody waits
+// for any more for being under way: it would turn all others away.
+func TestAbandonedPurchaseDoesNotCount(t *testing.T) {
+	began, never := make(chan struct{}, 1), make(chan *link.Sale, 1)
+	server := link.NewServer(func(s *link.Sale) {
+		if s.Request.GetRequestId() == "undecided" {
+			never <- s
+			began <- struct{}{}
+			return
+		}
+		s.Answer(sells(context.Background(), s.Request))
+	}, 1)
+	listener := listen(t, "127.0.0.1:0")
+	kill := serve(t, listener, server)
+	l := dial(t, listener.Addr().String(), 10)
+	ctx, leave := context.WithCancel(t.Context())
+	left := make(chan error, 1)
+	go func() { _, err := l.Sell(ctx, named("undecided"), time.Now().Add(patience)); left <- err }()
+	await(t, began, "the sale")
+	leave()
+	if err := <-left; status.Code(err) != codes.Canceled {
+		t.Errorf("got %v, want CANCELED", err)
+	}
+	for ctx := patient(t); ; { // the worker takes a moment to hear of it
+		_, err := l.Sell(ctx, named("other"), time.Now().Add(patience))
+		if err == nil {
+			break
+		}
+		if holdfastv1.Reason(err) != holdfastv1.ReasonOverloaded {
+			t.Fatal(err)
+		}
+	}
+	s := <-never
+	s.Answer(sells(t.Context(), s.Request)) // decided after all: nobody is told
+	if s.Context().Err() == nil {
+		t.Error("its context has not ended")
+	}
+	go func() { _, _ = l.Sell(patient(t), named("undecided"), time.Now().Add(patience)) }()
+	await(t, began, "the sale")
+	kill() // waits for the stream, which must not wait for the sale
+}
+
 // What was under way when a stream broke may be stored or not: that is no answer
 // of the worker. The next purchase finds the worker that was started again.
 func TestBrokenStream(t *testing.T) {

@@ -43,15 +43,25 @@ type Sale struct {
 	number uint64
 
 	// Guarded by end.mu.
-	abandoned bool
-	ctx       context.Context // nil unless somebody has asked for it
-	cancel    context.CancelFunc
+	ctx    context.Context // nil unless somebody has asked for it
+	cancel context.CancelFunc
 }
 
-// Answer tells the coordinator what became of the purchase. It must be called once.
+// Answer tells the coordinator what became of the purchase, unless nobody waits for that
+// any more. It must be called once.
 func (s *Sale) Answer(p *holdfastv1.Purchase, err error) {
-	s.end.answer(s, p, err)
-	s.end.sales.Done()
+	a := &workerv1.SaleAnswer{Number: s.number}
+	if err != nil {
+		a.Result = &workerv1.SaleAnswer_Error{Error: status.Convert(err).Proto()}
+	} else {
+		a.Result = &workerv1.SaleAnswer_Purchase{Purchase: p}
+	}
+	s.end.mu.Lock()
+	defer s.end.mu.Unlock()
+	if s.end.settle(s) {
+		s.end.answers = append(s.end.answers, a)
+		s.end.ring()
+	}
 }
 
 // Context returns a context that ends when nobody waits for the answer any more, or
@@ -61,7 +71,7 @@ func (s *Sale) Context() context.Context {
 	defer s.end.mu.Unlock()
 	if s.ctx == nil {
 		s.ctx, s.cancel = context.WithCancel(s.end.ctx)
-		if s.abandoned || s.end.underWay[s.number] != s {
+		if s.end.underWay[s.number] != s {
 			s.cancel()
 		}
 	}
@@ -106,23 +116,22 @@ type end struct {
 	ctx    context.Context
 	wake   chan struct{} // has room for one: "there is something to send, or all is done"
 
-	sales sync.WaitGroup
-
 	mu        sync.Mutex
 	underWay  map[uint64]*Sale
 	answers   []*workerv1.SaleAnswer
 	finishing bool // takes no more sales
-	closed    bool // answers nobody any more
 }
 
-// close waits for the sales under way, whose context has ended.
+// close gives up what is under way, and what was not sent.
 func (e *end) close() {
 	e.mu.Lock()
-	e.finishing, e.closed = true, true
+	defer e.mu.Unlock()
+	e.finishing = true
+	for _, s := range e.underWay {
+		e.abandon(s)
+	}
 	e.server.sales.Add(-int64(len(e.answers)))
 	e.answers = nil
-	e.mu.Unlock()
-	e.sales.Wait()
 }
 
 // read takes in what the coordinator says, until it says no more.
@@ -135,9 +144,7 @@ func (e *end) read(stream grpc.BidiStreamingServer[workerv1.SellRequest, workerv
 		for _, sale := range msg.GetSales() {
 			e.begin(sale)
 		}
-		for _, number := range msg.GetAbandoned() {
-			e.abandon(number)
-		}
+		e.leave(msg.GetAbandoned())
 	}
 }
 
@@ -164,38 +171,37 @@ func (e *end) take(s *Sale) bool {
 		return false
 	}
 	e.underWay[s.number] = s
-	e.sales.Add(1)
 	return true
 }
 
-func (e *end) answer(s *Sale, p *holdfastv1.Purchase, err error) {
-	a := &workerv1.SaleAnswer{Number: s.number}
-	if err != nil {
-		a.Result = &workerv1.SaleAnswer_Error{Error: status.Convert(err).Proto()}
-	} else {
-		a.Result = &workerv1.SaleAnswer_Purchase{Purchase: p}
+// settle ends a sale that is under way. It reports false when that was done before. Caller
+// holds mu, also of abandon.
+func (e *end) settle(s *Sale) bool {
+	if e.underWay[s.number] != s {
+		return false
 	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
 	delete(e.underWay, s.number)
 	if s.cancel != nil {
 		s.cancel()
 	}
-	if e.closed {
-		e.server.sales.Add(-1)
-		return
-	}
-	e.answers = append(e.answers, a)
-	e.ring()
+	return true
 }
 
-func (e *end) abandon(number uint64) {
+// abandon ends a sale that nobody waits for. It does not count as under way any more,
+// however long the worker takes to decide it.
+func (e *end) abandon(s *Sale) {
+	if e.settle(s) {
+		e.server.sales.Add(-1)
+		e.ring()
+	}
+}
+
+func (e *end) leave(numbers []uint64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if s := e.underWay[number]; s != nil {
-		s.abandoned = true
-		if s.cancel != nil {
-			s.cancel()
+	for _, number := range numbers {
+		if s := e.underWay[number]; s != nil {
+			e.abandon(s)
 		}
 	}
 }

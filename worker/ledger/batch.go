@@ -1,9 +1,12 @@
 package ledger
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -196,7 +199,13 @@ func (c *commit) outcomes() []Outcome {
 }
 
 // columns turns purchases into array parameters, with those of their tenures if need be.
+// They are in the order of their requests: when a batch holds the same requests as another
+// one that has not ended, of a holder that died, neither waits for the other in a circle.
 func columns(purchases []*Purchase, tenures bool) pgx.NamedArgs {
+	purchases = slices.Clone(purchases)
+	slices.SortFunc(purchases, func(a, b *Purchase) int {
+		return cmp.Or(strings.Compare(a.ProductID, b.ProductID), strings.Compare(a.RequestID, b.RequestID))
+	})
 	n := len(purchases)
 	ids, products, owners := make(uuids, n), make([]string, n), make(uuids, n)
 	requests, amounts := make([]string, n), make([]int64, n)

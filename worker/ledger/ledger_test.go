@@ -338,6 +338,29 @@ func TestRepetitionOfABatchUnderWayHoldsNoFence(t *testing.T) {
 	}
 }
 
+// The two batches hold the same requests, in whatever order the buyers repeated them.
+func TestRepetitionOfABatchWaitsForNoneInACircle(t *testing.T) {
+	d := newDatabase(t)
+	d.begin(t, "p", 10, 100)
+	next := d.begin(t, "p", 11, 100)
+	insert := `INSERT INTO purchases (purchase_id, product_id, request_id, amount, customer_id, state, topology, token)
+		VALUES (gen_random_uuid(), 'p', $1, 7, 'ann', 'confirmed', 1, 10)`
+	d.exec(t, "BEGIN")
+	d.exec(t, insert, "r1")
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		got := d.commit(t, purchaseOf(next, "r2", 7), purchaseOf(next, "r1", 7))
+		if got[0] != ledger.Inserted || got[1] != ledger.Inserted {
+			t.Errorf("outcomes %v, want both Inserted", got)
+		}
+	})
+	d.awaitBlocked(t, 1)
+	d.exec(t, insert, "r2")
+	d.exec(t, "ROLLBACK")
+	wg.Wait()
+	d.checkLedger(t)
+}
+
 // Two tenures of one product can meet in a batch when one followed the other in
 // the same worker: only the newer one may store.
 func TestTwoTenuresOfAProductInOneBatch(t *testing.T) {
