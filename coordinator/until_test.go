@@ -8,33 +8,14 @@ import (
 	"testing/synctest"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/holdfast-io/holdfast/api/cluster"
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
 	"github.com/holdfast-io/holdfast/api/link"
+	"github.com/holdfast-io/holdfast/api/link/linktest"
 )
-
-// mute is a connection to a worker that takes everything in and says nothing.
-type mute struct{ grpc.ClientConnInterface }
-
-func (mute) NewStream(ctx context.Context, _ *grpc.StreamDesc, _ string, _ ...grpc.CallOption) (grpc.ClientStream, error) {
-	return muteStream{ctx: ctx}, nil
-}
-
-type muteStream struct {
-	grpc.ClientStream
-	ctx context.Context
-}
-
-func (s muteStream) SendMsg(any) error { return nil }
-
-func (s muteStream) RecvMsg(any) error {
-	<-s.ctx.Done()
-	return s.ctx.Err()
-}
 
 const attempt = 3 * time.Second
 
@@ -45,7 +26,7 @@ func mutes(t *testing.T, workers int, test func(*testing.T, *service)) {
 		r := newRouter(Config{AttemptTimeout: attempt, MaxInFlight: 1000}, nil)
 		r.learn(cluster.Topology{Number: 1, Shards: []string{"eu", "us"}})
 		for i := range workers {
-			p := &peer{link: link.New(mute{}, r.limit)}
+			p := &peer{link: link.New(linktest.Mute{}, r.limit)}
 			p.heard.Store(hear(t.Context()))
 			defer p.link.Close()
 			name := fmt.Sprint("w", i)

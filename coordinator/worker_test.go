@@ -14,6 +14,7 @@ import (
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
 	workerv1 "github.com/holdfast-io/holdfast/api/holdfast/worker/v1"
 	"github.com/holdfast-io/holdfast/api/link"
+	"github.com/holdfast-io/holdfast/api/link/linktest"
 )
 
 // worker is a fake worker in front of the shop, behind a real gRPC server.
@@ -49,14 +50,7 @@ func serveWorker(t testing.TB, name string, s *shop) *worker {
 // seller decides a purchase that came over a link.
 type seller = func(context.Context, *holdfastv1.CreatePurchaseRequest) (*holdfastv1.Purchase, error)
 
-func endOfLinks(sell seller) *link.Server {
-	return link.NewServer(func(s *link.Sale) {
-		go func() {
-			p, err := sell(s.Context(), s.Request)
-			s.Answer(p, err)
-		}()
-	}, 10_000)
-}
+func endOfLinks(sell seller) *link.Server { return linktest.Worker(sell, 10_000) }
 
 type (
 	products struct {

@@ -18,6 +18,7 @@ import (
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
 	workerv1 "github.com/holdfast-io/holdfast/api/holdfast/worker/v1"
 	"github.com/holdfast-io/holdfast/api/link"
+	"github.com/holdfast-io/holdfast/api/link/linktest"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -34,16 +35,6 @@ type (
 // sells answers with a purchase that names the request.
 func sells(_ context.Context, r *req) (*holdfastv1.Purchase, error) {
 	return &holdfastv1.Purchase{RequestId: r.GetRequestId()}, nil
-}
-
-// worker is a worker's end that has sell decide each purchase, in a goroutine of its own.
-func worker(sell seller, limit int) *link.Server {
-	return link.NewServer(func(s *link.Sale) {
-		go func() {
-			p, err := sell(s.Context(), s.Request)
-			s.Answer(p, err)
-		}()
-	}, limit)
 }
 
 // serve has a real gRPC server at an address, and returns how to end it at once.
@@ -80,7 +71,7 @@ func dial(t *testing.T, address string, limit int) *link.Link {
 
 func connect(t *testing.T, sell seller, limit, atWorker int) (*link.Link, *link.Server) {
 	t.Helper()
-	server := worker(sell, atWorker)
+	server := linktest.Worker(sell, atWorker)
 	listener := listen(t, "127.0.0.1:0")
 	serve(t, listener, server)
 	return dial(t, listener.Addr().String(), limit), server
@@ -250,7 +241,7 @@ func TestBrokenStream(t *testing.T) {
 	listener := listen(t, "127.0.0.1:0")
 	address := listener.Addr().String()
 	began, ended := make(chan struct{}), make(chan struct{})
-	kill := serve(t, listener, worker(func(ctx context.Context, _ *req) (*holdfastv1.Purchase, error) {
+	kill := serve(t, listener, linktest.Worker(func(ctx context.Context, _ *req) (*holdfastv1.Purchase, error) {
 		close(began)
 		<-ctx.Done()
 		close(ended)
@@ -269,7 +260,7 @@ func TestBrokenStream(t *testing.T) {
 	if _, err := l.Sell(patient(t), named("nobody listens"), later()); status.Code(err) != codes.Unavailable {
 		t.Errorf("got %v, want UNAVAILABLE", err)
 	}
-	serve(t, listen(t, address), worker(sells, 10))
+	serve(t, listen(t, address), linktest.Worker(sells, 10))
 	for ctx := patient(t); ; {
 		_, err := l.Sell(ctx, named("again"), later())
 		if err == nil {

@@ -11,38 +11,19 @@ import (
 	"testing/synctest"
 	"time"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
 	"github.com/holdfast-io/holdfast/api/link"
+	"github.com/holdfast-io/holdfast/api/link/linktest"
 )
-
-// mute is a connection to a worker that takes everything in and says nothing.
-type mute struct{ grpc.ClientConnInterface }
-
-func (mute) NewStream(ctx context.Context, _ *grpc.StreamDesc, _ string, _ ...grpc.CallOption) (grpc.ClientStream, error) {
-	return muteStream{ctx: ctx}, nil
-}
-
-type muteStream struct {
-	grpc.ClientStream
-	ctx context.Context
-}
-
-func (s muteStream) SendMsg(any) error { return nil }
-
-func (s muteStream) RecvMsg(any) error {
-	<-s.ctx.Done()
-	return s.ctx.Err()
-}
 
 // bubble runs a test in which time passes when nothing else happens, with a link to a
 // worker that says nothing.
 func bubble(t *testing.T, limit int, test func(*testing.T, *link.Link)) {
 	synctest.Test(t, func(t *testing.T) {
-		l := link.New(mute{}, limit)
+		l := link.New(linktest.Mute{}, limit)
 		defer l.Close()
 		test(t, l)
 	})
