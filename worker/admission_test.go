@@ -61,7 +61,7 @@ func newWorld(t *rapid.T) *world {
 	w.bench = newBench(w.storage)
 	for range rapid.IntRange(0, 3).Draw(t, "earlier") { // sold by tenures before
 		p := drawPurchase(t)
-		row := p.row(w.fence.TenureID)
+		row := p.row(&w.fence)
 		w.rows[saleKey{p.Region, p.RequestID}] = &row
 	}
 	return w

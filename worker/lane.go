@@ -114,7 +114,7 @@ func (ls *lanes) commit(s *sale) { ls.byShard[s.region].commits.put(s) }
 func (ls *lanes) verify(s *sale) {
 	ls.byShard[s.region].checks.put(check{
 		asked: ledger.Check{
-			ProductID: s.row.ProductID, TenureID: s.row.TenureID, RequestID: s.row.RequestID,
+			ProductID: s.row.ProductID, TenureID: s.row.Fence.TenureID, RequestID: s.row.RequestID,
 		},
 		answer: func(c ledger.Checked, err error) { s.tenure.verified(s, c, err) },
 	})

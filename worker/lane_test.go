@@ -266,7 +266,7 @@ func TestStalledProductFailsAloneAndAtOnce(t *testing.T) {
 	stalled, sold := buyMany(t, b.tenure, "eu", "r", 500, 1), buyMany(t, other, "eu", "r", 500, 1)
 	stalls := 0
 	b.commitIn(b.eu, func(rows []*ledger.Purchase) ([]ledger.Outcome, error) {
-		if slices.ContainsFunc(rows, func(p *ledger.Purchase) bool { return p.TenureID == b.fence.TenureID }) {
+		if slices.ContainsFunc(rows, func(p *ledger.Purchase) bool { return p.Fence.TenureID == b.fence.TenureID }) {
 			stalls++
 			return nil, errTransient
 		}

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"bytes"
 	"net"
 	"net/url"
 	"sync"
@@ -11,7 +12,7 @@ import (
 type lossy struct {
 	listener net.Listener
 	target   string
-	lost     chan struct{} // has an item when something was lost
+	lost     chan struct{} // has an item when a batch was lost to its end
 
 	mu    sync.Mutex
 	lose  direction
@@ -60,15 +61,18 @@ func (p *lossy) accept() {
 	}
 }
 
+// copyDone is the last message of a batch: without it nothing of the batch is done, and
+// the worker knows that.
+var copyDone = []byte("c\x00\x00\x00\x04")
+
 func (p *lossy) carry(to, from net.Conn, way direction) {
 	defer func() { _, _ = to.Close(), from.Close() }()
 	buffer := make([]byte, 64<<10)
 	for {
 		n, err := from.Read(buffer)
 		if n > 0 && p.loses(way) {
-			select {
-			case p.lost <- struct{}{}:
-			default:
+			if bytes.HasSuffix(buffer[:n], copyDone) {
+				poke(p.lost)
 			}
 			continue
 		}

@@ -89,7 +89,7 @@ func (t *tenure) admit(p Purchase, buyer told) error {
 		s.others = append(s.others, buyer)
 		return nil
 	}
-	s := &sale{region: p.Region, row: p.row(t.fence.TenureID), tenure: t, first: buyer}
+	s := &sale{region: p.Region, row: p.row(&t.fence), tenure: t, first: buyer}
 	if t.pending == nil {
 		t.pending = map[saleKey]*sale{}
 	}
@@ -312,10 +312,10 @@ type Purchase struct {
 
 // row is the purchase as it is to be stored. The id is in order of time
 // (UUIDv7), which keeps the index that it lands in small and warm.
-func (p Purchase) row(tenureID uuid.UUID) ledger.Purchase {
+func (p Purchase) row(fence *ledger.Fence) ledger.Purchase {
 	return ledger.Purchase{
 		PurchaseID: uuid.Must(uuid.NewV7()), ProductID: p.ProductID, RequestID: p.RequestID, Amount: p.Amount,
-		CustomerID: p.CustomerID, PaymentMethod: p.PaymentMethod, TenureID: tenureID,
+		CustomerID: p.CustomerID, PaymentMethod: p.PaymentMethod, Fence: fence,
 	}
 }
 

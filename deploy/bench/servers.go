@@ -201,11 +201,9 @@ ON CONFLICT (product_id) DO NOTHING`, args)
 	})
 }
 
-// A fence as low as can be, which every tenure raises, and whose running total
-// is the sum of the rows, as everywhere.
+// A fence as low as can be, which every tenure raises. The rows move its total.
 const insertFence = `
-INSERT INTO fences (product_id, topology, token, tenure_id, purchased)
-VALUES (@id, 0, 0, gen_random_uuid(), @purchases)`
+INSERT INTO fences (product_id, topology, token, tenure_id) VALUES (@id, 0, 0, '` + noTenure + `')`
 
 // rememberHoldfast stores earlier purchases of a product on the first shard,
 // before any tenure of it has begun.

@@ -28,7 +28,11 @@ const createTables = `
 DROP SCHEMA IF EXISTS %[1]s CASCADE;
 CREATE SCHEMA %[1]s;
 CREATE TABLE %[1]s.products (LIKE products INCLUDING ALL, sold bigint NOT NULL DEFAULT 0) WITH (fillfactor = 50);
-CREATE TABLE %[1]s.purchases (LIKE purchases INCLUDING ALL)`
+CREATE TABLE %[1]s.purchases (LIKE purchases INCLUDING ALL);
+ALTER TABLE %[1]s.purchases ALTER tenure_id SET DEFAULT '` + noTenure + `'`
+
+// noTenure is stored where holdfast stores its tenure: the rows are the same size.
+const noTenure = "00000000-0000-0000-0000-000000000000"
 
 // create makes the tables anew on every shard.
 func (t tables) create(ctx context.Context) error {
@@ -132,9 +136,9 @@ func (h past) args() pgx.NamedArgs {
 // The ids of earlier purchases are in the order of their time, as those of
 // holdfast are.
 const insertHistory = `
-INSERT INTO purchases (purchase_id, product_id, request_id, amount, customer_id, state, topology, token)
+INSERT INTO purchases (purchase_id, product_id, request_id, amount, customer_id, state, topology, token, tenure_id)
 SELECT (lpad(to_hex(@run::bigint), 8, '0') || '-0000-7000-8000-' || lpad(to_hex(n), 12, '0'))::uuid,
-       @id, 'history-' || n, 1, 'customer-' || n % 10000, 'confirmed', 0, 0
+       @id, 'history-' || n, 1, 'customer-' || n % 10000, 'confirmed', 0, 0, '` + noTenure + `'
   FROM generate_series(1, @purchases::bigint) AS n`
 
 // remember stores earlier purchases of a product on the first shard.

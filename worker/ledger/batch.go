@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -14,8 +15,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// Purchase is a row of a shard. TenureID is set on the way in only: it names
-// the tenure that admitted the purchase.
+// Purchase is a row of a shard. Fence is set on the way in only: it is that of the
+// tenure that admitted the purchase.
 type Purchase struct {
 	PurchaseID    uuid.UUID
 	ProductID     string
@@ -25,7 +26,7 @@ type Purchase struct {
 	PaymentMethod string
 	State         State
 	CreateTime    time.Time
-	TenureID      uuid.UUID `db:"-"`
+	Fence         *Fence `db:"-"`
 }
 
 // State is where a purchase is in its life.
@@ -47,63 +48,48 @@ const (
 	Replayed
 )
 
-// A batch is one statement, and so one transaction. It inserts under the fences as it
-// finds them, and then moves their running totals by what was inserted, not by what was
-// asked for. The move is what makes it safe: it locks each fence until the commit, and it
-// finds none that was raised since the insert looked. Then the batch divides by zero, and
-// nothing of it happens.
+// A batch is one statement, and so one transaction: a COPY, which costs Postgres the least.
+// The rows claim to be under the fences of their tenures. Whether they are, the table's
+// trigger finds out, which moves the running totals and refuses a batch with a fence that
+// is not its tenure's, whole.
 //
-// Inserting first keeps the lock short: batches of one product would otherwise wait for
-// each other's rows, and not only for each other's sync. And whoever holds a fence never
-// waits for a row that somebody else inserts who waits for that fence.
+// Inserting before the fences are locked keeps the locks short: batches of one product
+// would otherwise wait for each other's rows, and not only for each other's sync. And
+// whoever holds a fence never waits for a row that somebody else inserts who waits for
+// that fence.
 //
-// The fences are locked in product order, so that two batches never wait for each other
-// in a circle.
-//
-// Hardly any batch holds a purchase that is stored already, and to look out for them
-// costs the database a third more. So a batch is tried without that first, unless
-// one of the last batches would have failed so: then buyers repeat themselves.
+// COPY knows no exceptions. When a purchase is stored already, or a fence was raised, the
+// batch is sent again by a statement that leaves such purchases out, and so are the next
+// ones when it was a repetition: then buyers repeat themselves. The statement costs
+// half as much again, and hardly any batch needs it.
 const (
-	insertNew = insertRows + moveTotals + `
-SELECT now(), (SELECT array_agg(tenure_id) FROM moved), NULL::uuid[],
-       ` + noneRaised
-	insertUnstored = insertRows + `
-    ON CONFLICT ON CONSTRAINT ` + oneOutcome + ` DO NOTHING` + moveTotals + `
-SELECT now(), (SELECT array_agg(f.tenure_id)
-                 FROM unnest(@tenure_products::text[], @tenures::uuid[]) AS mine (product_id, tenure_id)
-                 JOIN fences f USING (product_id, tenure_id)),
-       (SELECT array_agg(purchase_id) FROM inserted),
-       ` + noneRaised
-	noneRaised = `1 / ((SELECT count(*) FROM moved) = (SELECT count(*) FROM sold))::int`
-	oneOutcome = "purchases_one_outcome_per_request"
-)
-
-const insertRows = `
+	copyPurchases   = `COPY purchases (` + insertedColumns + `) FROM STDIN BINARY`
+	insertedColumns = `purchase_id, product_id, request_id, amount, customer_id, payment_method, state, create_time,
+       topology, token, tenure_id`
+	insertUnstored = `
 WITH inserted AS (
-    INSERT INTO purchases
-           (purchase_id, product_id, request_id, amount, customer_id, payment_method, state, topology, token)
-    SELECT p.purchase_id, p.product_id, p.request_id, p.amount, p.customer_id, p.payment_method,
-           'confirmed', f.topology, f.token
+    INSERT INTO purchases (` + insertedColumns + `)
+    SELECT p.purchase_id, p.product_id, p.request_id, p.amount, p.customer_id, p.payment_method, 'confirmed',
+           @create_time::timestamptz, f.topology, f.token, f.tenure_id
       FROM unnest(@purchase_ids::uuid[], @product_ids::text[], @tenure_ids::uuid[], @request_ids::text[],
                   @amounts::bigint[], @customer_ids::text[], @payment_methods::text[])
            AS p (purchase_id, product_id, tenure_id, request_id, amount, customer_id, payment_method)
-      JOIN fences f USING (product_id, tenure_id)`
+      JOIN fences f USING (product_id, tenure_id)
+    ON CONFLICT ON CONSTRAINT ` + oneOutcome + ` DO NOTHING
+    RETURNING purchase_id
+)
+SELECT (SELECT array_agg(f.tenure_id)
+          FROM unnest(@tenure_products::text[], @tenures::uuid[]) AS mine (product_id, tenure_id)
+          JOIN fences f USING (product_id, tenure_id)),
+       (SELECT array_agg(purchase_id) FROM inserted)`
 
-const moveTotals = `
-    RETURNING purchase_id, product_id, topology, token, amount
-), sold AS (
-    SELECT product_id, topology, token, sum(amount)::bigint AS amount
-      FROM inserted GROUP BY product_id, topology, token ORDER BY product_id
-), moved AS (
-    UPDATE fences f SET purchased = f.purchased + sold.amount
-      FROM sold
-     WHERE (f.product_id, f.topology, f.token) = (sold.product_id, sold.topology, sold.token)
-    RETURNING f.tenure_id
-)`
+	oneOutcome  = "purchases_one_outcome_per_request"
+	underFences = "purchases_under_fences"
+)
 
-// Commit stores a batch in one transaction and one round trip, or in two when it holds
-// what is stored already, and sets CreateTime and State of the purchases that were
-// inserted. It answers an outcome for each purchase, in their order.
+// Commit stores a batch in one transaction and one round trip, or in more when it holds
+// what is stored already or has lost its fence, and sets CreateTime and State of the
+// purchases that were inserted. It answers an outcome for each purchase, in their order.
 //
 // On an error nothing is known to be stored: *RefusedError and ErrNotSent say
 // that nothing is, ErrAmbiguous that all of it may be. After ErrAmbiguous the
@@ -116,122 +102,119 @@ func (s *Shard) Commit(ctx context.Context, purchases []*Purchase) ([]Outcome, e
 	}
 	defer conn.Release()
 
-	c := commit{purchases: purchases, repeated: s.wary.Load() > 0}
-	if c.repeated {
+	batch := newBatch(purchases)
+	plain := s.wary.Load() == 0
+	if !plain {
 		s.wary.Add(-1)
 	}
 	for attempt := 1; ; attempt++ {
-		err = conn.SendBatch(ctx, c.batch()).Close()
+		if plain {
+			err = batch.copy(ctx, conn.Conn())
+		} else {
+			err = batch.insertUnstored(ctx, conn.Conn())
+		}
 		switch {
-		case isStored(err):
+		case err == nil:
+			return batch.outcomes(purchases), nil
+		case violates(err, oneOutcome):
 			s.wary.Store(waryFor)
-			c.repeated = true
-		case !wasRaised(err):
-			if err != nil {
-				return nil, fmt.Errorf("shard %s: commit: %w", s.name, commitError(err))
-			}
-			return c.outcomes(), nil
+		case !violates(err, underFences):
+			return nil, fmt.Errorf("shard %s: commit: %w", s.name, commitError(err))
 		}
 		if attempt == maxAttempts {
 			return nil, fmt.Errorf("shard %s: commit: %w", s.name, commitError(err))
 		}
+		plain = false
 	}
 }
 
-// maxAttempts is how often a batch is sent that the database refuses for what others do
-// at that moment.
+// maxAttempts is how often a batch is sent whose fences are raised at that moment.
 const maxAttempts = 4
-
-// wasRaised reports whether a batch failed because one of its fences was raised meanwhile.
-func wasRaised(err error) bool {
-	var pgErr *pgconn.PgError
-	return errors.As(err, &pgErr) && pgErr.Code == divisionByZero && pgErr.SeverityUnlocalized == "ERROR"
-}
-
-const divisionByZero = "22012"
 
 // waryFor is for how many batches a shard looks out for what is stored.
 const waryFor = 100
 
-// isStored reports whether a batch failed because one of its purchases is stored.
-func isStored(err error) bool {
+// violates reports whether the database refused a statement for one of its constraints.
+func violates(err error, constraint string) bool {
 	var pgErr *pgconn.PgError
-	return errors.As(err, &pgErr) && pgErr.ConstraintName == oneOutcome && pgErr.SeverityUnlocalized == "ERROR"
+	return errors.As(err, &pgErr) && pgErr.ConstraintName == constraint && pgErr.SeverityUnlocalized == "ERROR"
 }
 
-// commit is one attempt to store a batch, and what the shard answers.
-type commit struct {
-	purchases []*Purchase
-	repeated  bool // some may be stored already
+// batch is what is to be stored, and what the shard said of it.
+type batch struct {
+	rows []*Purchase // in the order in which they are sent
+	at   time.Time   // of what is inserted
 
-	at       time.Time // of what is inserted
-	tenures  uuids     // of which purchases are inserted; when some may be stored, that hold their fence
-	inserted uuids     // purchases, when some may be stored
+	partly   bool  // what follows tells which rows are inserted; otherwise all are
+	tenures  uuids // that hold their fence
+	inserted uuids // purchases
 }
 
-// batch is the transaction. It is answered when it is committed.
-func (c *commit) batch() *pgx.Batch {
-	insert, batch := insertNew, &pgx.Batch{}
-	if c.repeated {
-		insert = insertUnstored
-	}
-	batch.Queue(insert, columns(c.purchases, c.repeated)).QueryRow(func(r pgx.Row) error {
-		var one int
-		return r.Scan(&c.at, &c.tenures, &c.inserted, &one)
+// newBatch has the rows in the order of their requests: when a batch holds the same
+// requests as another one that has not ended, of a holder that died, neither waits for the
+// other in a circle.
+func newBatch(purchases []*Purchase) *batch {
+	rows := slices.Clone(purchases)
+	slices.SortFunc(rows, func(a, b *Purchase) int {
+		return cmp.Or(strings.Compare(a.ProductID, b.ProductID), strings.Compare(a.RequestID, b.RequestID))
 	})
-	return batch
+	return &batch{rows: rows, at: time.Now().UTC().Truncate(time.Microsecond)} // as Postgres keeps it
+}
+
+// copy stores all rows, or none.
+func (b *batch) copy(ctx context.Context, conn *pgx.Conn) error {
+	_, err := conn.PgConn().CopyFrom(ctx, bytes.NewReader(b.encode()), copyPurchases)
+	return err
+}
+
+// insertUnstored stores the rows that are not stored yet and whose tenure holds its fence.
+func (b *batch) insertUnstored(ctx context.Context, conn *pgx.Conn) error {
+	b.partly = true
+	return conn.QueryRow(ctx, insertUnstored, b.columns()).Scan(&b.tenures, &b.inserted)
 }
 
 // outcomes tells what became of each purchase, and completes those that are stored.
-func (c *commit) outcomes() []Outcome {
-	outcomes := make([]Outcome, len(c.purchases))
-	mine, inserted := c.tenures.set(), c.inserted.set()
-	for i, p := range c.purchases {
+func (b *batch) outcomes(purchases []*Purchase) []Outcome {
+	outcomes := make([]Outcome, len(purchases))
+	mine, inserted := b.tenures.set(), b.inserted.set()
+	for i, p := range purchases {
 		switch {
-		case !mine[p.TenureID]:
-		case c.repeated && !inserted[p.PurchaseID]:
+		case b.partly && !mine[p.Fence.TenureID]:
+		case b.partly && !inserted[p.PurchaseID]:
 			outcomes[i] = Replayed
 		default:
-			outcomes[i], p.CreateTime, p.State = Inserted, c.at, Confirmed
+			outcomes[i], p.CreateTime, p.State = Inserted, b.at, Confirmed
 		}
 	}
 	return outcomes
 }
 
-// columns turns purchases into array parameters, with those of their tenures if need be.
-// They are in the order of their requests: when a batch holds the same requests as another
-// one that has not ended, of a holder that died, neither waits for the other in a circle.
-func columns(purchases []*Purchase, tenures bool) pgx.NamedArgs {
-	purchases = slices.Clone(purchases)
-	slices.SortFunc(purchases, func(a, b *Purchase) int {
-		return cmp.Or(strings.Compare(a.ProductID, b.ProductID), strings.Compare(a.RequestID, b.RequestID))
-	})
-	n := len(purchases)
+// columns turns the rows into array parameters, with their tenures.
+func (b *batch) columns() pgx.NamedArgs {
+	n := len(b.rows)
 	ids, products, owners := make(uuids, n), make([]string, n), make(uuids, n)
 	requests, amounts := make([]string, n), make([]int64, n)
 	customers, payments := make([]string, n), make([]string, n)
-	for i, p := range purchases {
-		ids[i], products[i], owners[i] = p.PurchaseID, p.ProductID, p.TenureID
+	for i, p := range b.rows {
+		ids[i], products[i], owners[i] = p.PurchaseID, p.ProductID, p.Fence.TenureID
 		requests[i], amounts[i] = p.RequestID, p.Amount
 		customers[i], payments[i] = p.CustomerID, p.PaymentMethod
 	}
-	args := pgx.NamedArgs{
+	tenureProducts, tenures := tenuresOf(b.rows)
+	return pgx.NamedArgs{
 		"purchase_ids": ids, "product_ids": products, "tenure_ids": owners, "request_ids": requests,
 		"amounts": amounts, "customer_ids": customers, "payment_methods": payments,
+		"create_time": b.at, "tenure_products": tenureProducts, "tenures": tenures,
 	}
-	if tenures {
-		args["tenure_products"], args["tenures"] = tenuresOf(purchases)
-	}
-	return args
 }
 
 // tenuresOf lists each tenure once, with its product.
 func tenuresOf(purchases []*Purchase) (products []string, tenures uuids) {
 	seen := make(map[uuid.UUID]bool, len(purchases))
 	for _, p := range purchases {
-		if !seen[p.TenureID] {
-			seen[p.TenureID] = true
-			products, tenures = append(products, p.ProductID), append(tenures, p.TenureID)
+		if !seen[p.Fence.TenureID] {
+			seen[p.Fence.TenureID] = true
+			products, tenures = append(products, p.ProductID), append(tenures, p.Fence.TenureID)
 		}
 	}
 	return products, tenures

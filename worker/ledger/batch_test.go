@@ -3,8 +3,12 @@ package ledger_test
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/holdfast-io/holdfast/worker/ledger"
 )
@@ -107,10 +111,8 @@ func TestRepetitionOfABatchUnderWayHoldsNoFence(t *testing.T) {
 				d.commit(t, purchaseOf(next, "first", 1))
 				d.commit(t, purchaseOf(next, "first", 1))
 			}
-			// The dead holder's batch, before it has the fence.
 			d.exec(t, "BEGIN")
-			d.exec(t, `INSERT INTO purchases (purchase_id, product_id, request_id, amount, customer_id, state, topology, token)
-				VALUES (gen_random_uuid(), 'p', 'r1', 7, 'ann', 'confirmed', 1, 10)`)
+			d.insertOfTheDead(t, "r1")
 			var wg sync.WaitGroup
 			wg.Go(func() {
 				if got := d.commit(t, purchaseOf(next, "r1", 7)); got[0] != ledger.Inserted {
@@ -126,15 +128,23 @@ func TestRepetitionOfABatchUnderWayHoldsNoFence(t *testing.T) {
 	}
 }
 
+// insertOfTheDead does what the batch of a dead holder has done before it asks for its
+// fence, in the transaction that the test has open.
+func (d *database) insertOfTheDead(t *testing.T, request string) {
+	t.Helper()
+	d.exec(t, "SET LOCAL session_replication_role = replica") // the trigger comes later
+	d.exec(t, `INSERT INTO purchases (purchase_id, product_id, request_id, amount, customer_id, state, topology, token)
+		VALUES (gen_random_uuid(), 'p', $1, 7, 'ann', 'confirmed', 1, 10)`, request)
+	d.exec(t, "SET LOCAL session_replication_role = DEFAULT")
+}
+
 // The two batches hold the same requests, in whatever order the buyers repeated them.
 func TestRepetitionOfABatchWaitsForNoneInACircle(t *testing.T) {
 	d := newDatabase(t)
 	d.begin(t, "p", 10, 100)
 	next := d.begin(t, "p", 11, 100)
-	insert := `INSERT INTO purchases (purchase_id, product_id, request_id, amount, customer_id, state, topology, token)
-		VALUES (gen_random_uuid(), 'p', $1, 7, 'ann', 'confirmed', 1, 10)`
 	d.exec(t, "BEGIN")
-	d.exec(t, insert, "r1")
+	d.insertOfTheDead(t, "r1")
 	var wg sync.WaitGroup
 	wg.Go(func() {
 		got := d.commit(t, purchaseOf(next, "r2", 7), purchaseOf(next, "r1", 7))
@@ -143,10 +153,76 @@ func TestRepetitionOfABatchWaitsForNoneInACircle(t *testing.T) {
 		}
 	})
 	d.awaitBlocked(t, 1)
-	d.exec(t, insert, "r2")
+	d.insertOfTheDead(t, "r2")
 	d.exec(t, "ROLLBACK")
 	wg.Wait()
 	d.checkLedger(t)
+}
+
+// The database itself refuses what is not under its fence, whoever sends it: each part of
+// the fence counts, and a batch with one such row is refused whole.
+func TestDatabaseRefusesPurchasesWithoutTheirFence(t *testing.T) {
+	d := newDatabase(t)
+	p, q := d.begin(t, "p", 10, 100), d.begin(t, "q", 12, 100)
+	insert := `INSERT INTO purchases (purchase_id, product_id, request_id, amount, customer_id, state, topology, token, tenure_id)
+		VALUES (gen_random_uuid(), 'p', 'r1', 1, 'ann', 'confirmed', $1, $2, $3)`
+	second := `, (gen_random_uuid(), 'q', 'r1', 1, 'ann', 'confirmed', $4, $5, $6)`
+	refused := func(name, sql string, args ...any) {
+		t.Helper()
+		var pgErr *pgconn.PgError
+		if _, err := d.raw.Exec(t.Context(), sql, args...); !errors.As(err, &pgErr) || pgErr.ConstraintName != "purchases_under_fences" {
+			t.Errorf("%s: got %v, want it refused by purchases_under_fences", name, err)
+		}
+	}
+	refused("older topology", insert, p.Topology-1, p.Token, p.TenureID)
+	refused("newer topology", insert, p.Topology+1, p.Token, p.TenureID)
+	refused("older token", insert, p.Topology, p.Token-1, p.TenureID)
+	refused("newer token", insert, p.Topology, p.Token+1, p.TenureID)
+	refused("equal token of another tenure", insert, p.Topology, p.Token, uuid.New())
+	refused("no tenure", insert, p.Topology, p.Token, nil)
+	refused("tenure of another product", insert, q.Topology, q.Token, q.TenureID)
+	refused("one of two", insert+second, p.Topology, p.Token, p.TenureID, q.Topology, q.Token, p.TenureID)
+	d.exec(t, "DELETE FROM fences WHERE product_id = 'q'")
+	refused("no fence", insert+second, p.Topology, p.Token, p.TenureID, q.Topology, q.Token, q.TenureID)
+	if report := d.checkLedger(t); report.Purchases != 0 {
+		t.Fatalf("%d rows stored", report.Purchases)
+	}
+	d.exec(t, insert, p.Topology, p.Token, p.TenureID)
+	if report := d.checkLedger(t); report.Units != 1 {
+		t.Fatalf("%d units stored, want 1", report.Units)
+	}
+}
+
+// What goes in by COPY comes out the same, up to the microsecond and the last byte.
+func TestBatchIsStoredAsItIs(t *testing.T) {
+	for _, repeated := range []bool{false, true} {
+		d := newDatabase(t)
+		f := d.begin(t, "p\tü\\N", 1<<52, 1<<53)
+		if repeated {
+			d.commit(t, purchaseOf(f, "first", 1))
+			d.commit(t, purchaseOf(f, "first", 1))
+		}
+		want := purchaseOf(f, "\x01'\"", 1<<53-2)
+		want.CustomerID, want.PaymentMethod = strings.Repeat("ann, ", 20), "\\."
+		d.commit(t, want)
+		got, err := d.Purchase(t.Context(), want.PurchaseID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stored := *want
+		stored.Fence = nil
+		got.CreateTime = got.CreateTime.UTC()
+		if *got != stored {
+			t.Errorf("stored %+v, want %+v", *got, stored)
+		}
+		var tenure uuid.UUID
+		var topology, token int64
+		err = d.raw.QueryRow(t.Context(), "SELECT tenure_id, topology, token FROM purchases WHERE purchase_id = $1",
+			want.PurchaseID).Scan(&tenure, &topology, &token)
+		if err != nil || tenure != f.TenureID || topology != f.Topology || token != f.Token {
+			t.Errorf("stored under %v, %d, %d (%v), want %+v", tenure, topology, token, err, f)
+		}
+	}
 }
 
 // Two tenures of one product can meet in a batch when one followed the other in

@@ -69,7 +69,7 @@ func (d *database) begin(t *testing.T, product string, token, storage int64) led
 
 func purchaseOf(f ledger.Fence, request string, amount int64) *ledger.Purchase {
 	return &ledger.Purchase{
-		PurchaseID: uuid.Must(uuid.NewV7()), ProductID: f.ProductID, TenureID: f.TenureID,
+		PurchaseID: uuid.Must(uuid.NewV7()), ProductID: f.ProductID, Fence: &f,
 		RequestID: request, Amount: amount, CustomerID: "ann",
 	}
 }
@@ -155,10 +155,8 @@ func TestRaiseSeesWhatCommittedWhileItWaited(t *testing.T) {
 	old := d.begin(t, "p", 10, 100)
 	// The old tenure's batch, stopped before its COMMIT.
 	d.exec(t, "BEGIN")
-	d.exec(t, "SELECT 1 FROM fences WHERE product_id = 'p' FOR UPDATE")
-	d.exec(t, `INSERT INTO purchases (purchase_id, product_id, request_id, amount, customer_id, state, topology, token)
-		VALUES (gen_random_uuid(), 'p', 'r1', 7, 'ann', 'confirmed', 1, 10)`)
-	d.exec(t, "UPDATE fences SET purchased = purchased + 7 WHERE product_id = 'p'")
+	d.exec(t, `INSERT INTO purchases (purchase_id, product_id, request_id, amount, customer_id, state, topology, token, tenure_id)
+		VALUES (gen_random_uuid(), 'p', 'r1', 7, 'ann', 'confirmed', 1, 10, $1)`, old.TenureID)
 
 	if r := d.raiseOverCommit(t); r.Purchased != 7 {
 		t.Fatalf("raised fence sees %d units purchased, want 7", r.Purchased)
@@ -242,7 +240,7 @@ func TestShardThatIsDownIsNotSent(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	_, err = s.Commit(t.Context(), []*ledger.Purchase{{}})
+	_, err = s.Commit(t.Context(), []*ledger.Purchase{{Fence: &ledger.Fence{}}})
 	if !errors.Is(err, ledger.ErrNotSent) {
 		t.Fatalf("got %v, want ErrNotSent", err)
 	}
