@@ -85,7 +85,7 @@ func (w *world) buy(t *rapid.T) {
 	w.clock++
 	p := drawPurchase(t)
 	key := saleKey{p.Region, p.RequestID}
-	known := w.pending[key]
+	known := w.pending.find(key)
 	b, err := purchaseIn(w.tenure, p)
 	switch {
 	case w.ended != errors.Is(err, errTenureEnded):
@@ -187,7 +187,7 @@ func (w *world) ask(t *rapid.T) {
 	for _, c := range w.asked[f] {
 		key := saleKey{f.name, c.asked.RequestID}
 		w.began[key] = w.clock
-		s := w.pending[key]
+		s := w.pending.find(key)
 		if !s.replayed && s.row.Amount <= w.available+w.inFlight {
 			t.Fatalf("%d units are about to be refused, but %d are available and %d in flight",
 				s.row.Amount, w.available, w.inFlight)
@@ -311,7 +311,7 @@ func (w *world) finish(t *rapid.T) {
 	}
 	w.stop()
 	w.check(t)
-	if !w.hasSettled() || w.pending != nil {
-		t.Fatalf("settled %t, %d pending", w.hasSettled(), len(w.pending))
+	if !w.hasSettled() || w.pending.len() > 0 {
+		t.Fatalf("settled %t, %d pending", w.hasSettled(), w.pending.len())
 	}
 }

@@ -127,7 +127,7 @@ func purchaseIn(tenure *tenure, p Purchase) (*bought, error) {
 	err := tenure.admit(p, b.told)
 	tenure.mu.Lock()
 	defer tenure.mu.Unlock()
-	b.sale = tenure.pending[saleKey{p.Region, p.RequestID}]
+	b.sale = tenure.pending.find(saleKey{p.Region, p.RequestID})
 	return b, err
 }
 

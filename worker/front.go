@@ -59,7 +59,7 @@ func (f *front) ListProducts(ctx context.Context, req *holdfastv1.ListProductsRe
 func (f *front) sell(sale *link.Sale) {
 	s := f.current.Load()
 	if s == nil {
-		sale.Answer(nil, drainingStatus())
+		sale.Answer(link.Stored{}, drainingStatus())
 		return
 	}
 	s.sell(sale)

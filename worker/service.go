@@ -134,16 +134,18 @@ type order struct {
 // told makes an order a buyer.
 func (o *order) told(stored *ledger.Purchase, err error) {
 	if err != nil {
-		o.Answer(nil, o.service.status(o.Context(), o.Request.GetProductId(), err))
+		o.Answer(link.Stored{}, o.service.status(o.Context(), o.Request.GetProductId(), err))
 		return
 	}
-	o.Answer(purchase(o.Request.GetRegion(), stored), nil)
+	o.Answer(link.Stored{
+		PurchaseID: PurchaseID(o.Request.GetRegion(), stored.PurchaseID), State: states[stored.State], CreateTime: stored.CreateTime,
+	}, nil)
 }
 
 func (s *service) sell(sale *link.Sale) {
 	req := sale.Request
 	if err := s.sells(req); err != nil {
-		sale.Answer(nil, err)
+		sale.Answer(link.Stored{}, err)
 		return
 	}
 	s.tenures.sell(Purchase{

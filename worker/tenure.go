@@ -27,13 +27,13 @@ type tenure struct {
 	onEnd   func()        // called once when that is so; set before anything is admitted
 
 	mu        sync.Mutex
-	available int64             // units that may still be admitted
-	inFlight  int64             // units sent to a lane and not settled
-	doubtful  int64             // units that may be stored in a shard that does not answer
-	doubt     error             // what those are told who would need them
-	unsettled int               // sales sent to a lane, to commit or to verify
-	pending   map[saleKey]*sale // nil when there are none
-	waiting   []*sale           // would fit if something in flight failed, oldest first
+	available int64 // units that may still be admitted
+	inFlight  int64 // units sent to a lane and not settled
+	doubtful  int64 // units that may be stored in a shard that does not answer
+	doubt     error // what those are told who would need them
+	unsettled int   // sales sent to a lane, to commit or to verify
+	pending   pending
+	waiting   []*sale // would fit if something in flight failed, oldest first
 	ended     bool
 	lastUsed  time.Time
 	idle      *time.Timer // looks at lastUsed at times; nil when nothing does
@@ -43,9 +43,6 @@ type tenure struct {
 	settled chan struct{} // closed when nothing is unsettled
 	gone    chan struct{} // closed when its lock is released as well
 }
-
-// saleKey is the scope of a request id within a product.
-type saleKey struct{ region, requestID string }
 
 // sale is one purchase on its way, and all buyers that wait for it.
 type sale struct {
@@ -58,6 +55,8 @@ type sale struct {
 	first  told   // the buyer who came first
 	others []told // with the same request id
 }
+
+func (s *sale) key() saleKey { return saleKey{s.region, s.row.RequestID} }
 
 // told is called once, with what was stored or with an error. It must not block, nor
 // call the tenure.
@@ -81,8 +80,7 @@ func (t *tenure) admit(p Purchase, buyer told) error {
 		return errTenureEnded
 	}
 	t.lastUsed = time.Now()
-	key := saleKey{p.Region, p.RequestID}
-	if s := t.pending[key]; s != nil {
+	if s := t.pending.find(saleKey{p.Region, p.RequestID}); s != nil {
 		if !sameContent(&s.row, p) {
 			return errRequestIDReused
 		}
@@ -90,10 +88,7 @@ func (t *tenure) admit(p Purchase, buyer told) error {
 		return nil
 	}
 	s := &sale{region: p.Region, row: p.row(&t.fence), tenure: t, first: buyer}
-	if t.pending == nil {
-		t.pending = map[saleKey]*sale{}
-	}
-	t.pending[key] = s
+	t.pending.add(s)
 	t.place(s)
 	return nil
 }
@@ -204,10 +199,7 @@ func (t *tenure) verified(s *sale, c ledger.Checked, err error) {
 
 // finish answers everybody who waits for the sale. Caller holds mu.
 func (t *tenure) finish(s *sale, stored *ledger.Purchase, err error) {
-	delete(t.pending, saleKey{s.region, s.row.RequestID})
-	if len(t.pending) == 0 {
-		t.pending = nil
-	}
+	t.pending.remove(s)
 	s.first(stored, err)
 	for _, other := range s.others {
 		other(stored, err)

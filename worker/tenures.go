@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -114,6 +115,7 @@ func (ts *tenures) slot(productID string, create int64) (s *slot, ready bool, er
 	if ts.draining {
 		return nil, false, ErrDraining
 	}
+	productID = strings.Clone(productID) // it outlives the message in which it came
 	ctx, giveUp := context.WithCancelCause(ts.starting)
 	s = &slot{ready: make(chan struct{}), wanted: 1, giveUp: giveUp}
 	ts.byProduct[productID] = s

@@ -24,7 +24,7 @@ type line struct {
 
 	mu        sync.Mutex
 	last      uint64 // number given
-	queue     []*workerv1.Sale
+	queue     []numbered
 	abandoned []uint64
 	pending   map[uint64]errand // whoever takes one out answers it
 	broken    error             // nil while it can be used
@@ -34,6 +34,7 @@ type line struct {
 
 // errand is a purchase that is under way.
 type errand struct {
+	req    *holdfastv1.CreatePurchaseRequest
 	until  time.Time
 	answer func(Answer) // is called once, without mu
 }
@@ -75,8 +76,8 @@ func (l *line) put(req *holdfastv1.CreatePurchaseRequest, until time.Time, answe
 	}
 	defer l.mu.Unlock()
 	l.last++
-	l.pending[l.last] = errand{until, answer}
-	l.queue = append(l.queue, &workerv1.Sale{Number: l.last, Purchase: req})
+	l.pending[l.last] = errand{req, until, answer}
+	l.queue = append(l.queue, numbered{l.last, req})
 	if l.alarm.IsZero() || until.Before(l.alarm) {
 		l.alarm = until
 		l.clock.Reset(time.Until(until))
@@ -92,7 +93,7 @@ func (l *line) abandon(err error, numbers ...uint64) {
 	l.mu.Lock()
 	unsent := l.last + 1 // the number of the first sale that was not sent
 	if len(l.queue) > 0 {
-		unsent = l.queue[0].GetNumber()
+		unsent = l.queue[0].number
 	}
 	for _, number := range numbers {
 		if e, waits := l.pending[number]; waits {
@@ -117,8 +118,8 @@ func (l *line) sweep() {
 	if len(l.queue) <= 2*len(l.pending)+perMessage {
 		return
 	}
-	l.queue = slices.DeleteFunc(l.queue, func(sale *workerv1.Sale) bool {
-		_, waits := l.pending[sale.GetNumber()]
+	l.queue = slices.DeleteFunc(l.queue, func(sale numbered) bool {
+		_, waits := l.pending[sale.number]
 		return !waits
 	})
 }
@@ -194,21 +195,29 @@ const perMessage = 512
 // take returns the next message, or nil when there is nothing to say. Sales that
 // were abandoned before they were sent are left out.
 func (l *line) take() *workerv1.SellRequest {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	msg := &workerv1.SellRequest{Abandoned: l.abandoned}
-	l.abandoned = nil
-	for len(l.queue) > 0 && len(msg.GetSales()) < perMessage {
-		sale := l.queue[0]
-		l.queue[0], l.queue = nil, l.queue[1:]
-		if _, waits := l.pending[sale.GetNumber()]; waits {
-			msg.Sales = append(msg.Sales, sale)
-		}
-	}
-	if len(msg.GetSales())+len(msg.GetAbandoned()) == 0 {
+	sales, abandoned := l.next()
+	if len(sales)+len(abandoned) == 0 {
 		return nil
 	}
+	msg := packSales(sales)
+	msg.Abandoned = abandoned
 	return msg
+}
+
+// next returns what the next message tells.
+func (l *line) next() (sales []numbered, abandoned []uint64) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	sales = make([]numbered, 0, min(len(l.queue), perMessage))
+	for len(l.queue) > 0 && len(sales) < perMessage {
+		sale := l.queue[0]
+		l.queue[0], l.queue = numbered{}, l.queue[1:]
+		if _, waits := l.pending[sale.number]; waits {
+			sales = append(sales, sale)
+		}
+	}
+	abandoned, l.abandoned = l.abandoned, nil
+	return sales, abandoned
 }
 
 // receive hands out answers until the stream ends, and returns why it did.
@@ -218,40 +227,29 @@ func (l *line) receive(stream grpc.BidiStreamingClient[workerv1.SellRequest, wor
 		if err != nil {
 			return err
 		}
-		errands := l.takeOut(msg.GetAnswers())
-		for i, a := range msg.GetAnswers() {
-			if errands[i].answer != nil {
-				errands[i].answer(answerOf(a))
+		answers, err := unpackAnswers(msg)
+		if err != nil {
+			return err
+		}
+		for i, e := range l.takeOut(answers) {
+			if e.answer != nil {
+				e.answer(answers[i].answer(e.req))
 			}
 		}
 	}
 }
 
 // takeOut returns whom the answers are for; nobody, where nobody waits any more.
-func (l *line) takeOut(answers []*workerv1.SaleAnswer) []errand {
+func (l *line) takeOut(answers []decided) []errand {
 	errands := make([]errand, len(answers))
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for i, a := range answers {
-		errands[i] = l.pending[a.GetNumber()]
-		delete(l.pending, a.GetNumber())
+		errands[i] = l.pending[a.number]
+		delete(l.pending, a.number)
 	}
 	return errands
 }
-
-func answerOf(a *workerv1.SaleAnswer) Answer {
-	switch result := a.GetResult().(type) {
-	case *workerv1.SaleAnswer_Purchase:
-		return Answer{Purchase: result.Purchase}
-	case *workerv1.SaleAnswer_Error:
-		if err := status.ErrorProto(result.Error); err != nil {
-			return Answer{Err: err}
-		}
-	}
-	return Answer{Err: errNoAnswer}
-}
-
-var errNoAnswer = status.Error(codes.Internal, "the worker's answer is neither a purchase nor an error")
 
 // end answers all that is under way. Whatever the stream's error was, it is no
 // worker's answer to a purchase.

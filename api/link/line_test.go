@@ -15,7 +15,7 @@ func TestQueueToASilentWorkerIsBounded(t *testing.T) {
 	defer l.clock.Stop()
 	gone, answered := errors.New("gone"), 0
 	sent := l.put(&holdfastv1.CreatePurchaseRequest{}, time.Now().Add(time.Hour), func(Answer) { answered++ })
-	if msg := l.take(); len(msg.GetSales()) != 1 {
+	if msg := l.take(); len(msg.GetNumbers()) != 1 {
 		t.Fatalf("sends %v", msg)
 	}
 	for range 10_000 {
@@ -26,7 +26,7 @@ func TestQueueToASilentWorkerIsBounded(t *testing.T) {
 		t.Errorf("%d queued, %d to be told of, %d answered", len(l.queue), len(l.abandoned), answered)
 	}
 	l.abandon(gone, sent)
-	if msg := l.take(); len(msg.GetAbandoned()) != 1 || len(msg.GetSales()) != 0 {
+	if msg := l.take(); len(msg.GetAbandoned()) != 1 || len(msg.GetNumbers()) != 0 {
 		t.Errorf("sends %v, want the one that was abandoned after it was sent", msg)
 	}
 }

@@ -37,6 +37,11 @@ func sells(_ context.Context, r *req) (*holdfastv1.Purchase, error) {
 	return &holdfastv1.Purchase{RequestId: r.GetRequestId()}, nil
 }
 
+func answer(s *link.Sale) {
+	p, err := sells(context.Background(), s.Request)
+	s.Answer(linktest.Stored(p), err)
+}
+
 // serve has a real gRPC server at an address, and returns how to end it at once.
 func serve(t *testing.T, l net.Listener, server workerv1.WorkerServiceServer) (kill func()) {
 	t.Helper()
@@ -203,7 +208,7 @@ func TestAbandonedPurchaseDoesNotCount(t *testing.T) {
 			began <- struct{}{}
 			return
 		}
-		s.Answer(sells(context.Background(), s.Request))
+		answer(s)
 	}, 1)
 	listener := listen(t, "127.0.0.1:0")
 	kill := serve(t, listener, server)
@@ -226,7 +231,7 @@ func TestAbandonedPurchaseDoesNotCount(t *testing.T) {
 		}
 	}
 	s := <-never
-	s.Answer(sells(t.Context(), s.Request)) // decided after all: nobody is told
+	answer(s) // decided after all: nobody is told
 	if s.Context().Err() == nil {
 		t.Error("its context has not ended")
 	}
@@ -351,20 +356,15 @@ func TestStoppedServerAnswersWhatItHas(t *testing.T) {
 // odd answers with what makes no sense.
 type odd struct {
 	workerv1.UnimplementedWorkerServiceServer
+	answer func(number uint64) *workerv1.SellResponse
 }
 
-func (odd) Sell(stream grpc.BidiStreamingServer[workerv1.SellRequest, workerv1.SellResponse]) error {
+func (o odd) Sell(stream grpc.BidiStreamingServer[workerv1.SellRequest, workerv1.SellResponse]) error {
 	msg, err := stream.Recv()
 	if err != nil {
 		return err
 	}
-	number := msg.GetSales()[0].GetNumber()
-	ok := &status.Status{}
-	_ = stream.Send(&workerv1.SellResponse{Answers: []*workerv1.SaleAnswer{
-		{Number: number + 1, Result: &workerv1.SaleAnswer_Purchase{}},
-		{Number: number, Result: &workerv1.SaleAnswer_Error{Error: ok.Proto()}},
-		{Number: number},
-	}})
+	_ = stream.Send(o.answer(msg.GetNumbers()[0]))
 	<-stream.Context().Done()
 	return nil
 }
@@ -372,10 +372,28 @@ func (odd) Sell(stream grpc.BidiStreamingServer[workerv1.SellRequest, workerv1.S
 // A worker of another version may answer what this one does not know: that is an
 // error, and never a purchase.
 func TestAnswerThatMakesNoSense(t *testing.T) {
-	listener := listen(t, "127.0.0.1:0")
-	serve(t, listener, odd{})
-	p, err := dial(t, listener.Addr().String(), 10).Sell(patient(t), named("r"), later())
-	if p != nil || status.Code(err) != codes.Internal {
-		t.Errorf("got %v, %v; want INTERNAL", p, err)
+	for name, tt := range map[string]struct {
+		answer func(number uint64) *workerv1.SellResponse
+		want   codes.Code
+	}{
+		"an error that is none": {func(number uint64) *workerv1.SellResponse {
+			return &workerv1.SellResponse{
+				Numbers: []uint64{number + 1}, States: make([]holdfastv1.PurchaseState, 1), CreateTimes: []int64{1},
+				PurchaseIds: "eu-1", PurchaseIdLengths: []uint32{4},
+				Errors: []*workerv1.SaleError{{Number: number + 2}, {Number: number}},
+			}
+		}, codes.Internal},
+		"a purchase without its columns": {func(number uint64) *workerv1.SellResponse {
+			return &workerv1.SellResponse{Numbers: []uint64{number}}
+		}, codes.Unavailable},
+	} {
+		t.Run(name, func(t *testing.T) {
+			listener := listen(t, "127.0.0.1:0")
+			serve(t, listener, odd{answer: tt.answer})
+			p, err := dial(t, listener.Addr().String(), 10).Sell(patient(t), named("r"), later())
+			if p != nil || status.Code(err) != tt.want {
+				t.Errorf("got %v, %v; want %v", p, err, tt.want)
+			}
+		})
 	}
 }

@@ -37,6 +37,7 @@ func NewServer(sell func(*Sale), limit int) *Server {
 
 // Sale is a purchase that a coordinator waits for.
 type Sale struct {
+	// Request shares memory with others that came with it: clone what is kept for long.
 	Request *holdfastv1.CreatePurchaseRequest
 
 	end    *end
@@ -49,12 +50,10 @@ type Sale struct {
 
 // Answer tells the coordinator what became of the purchase, unless nobody waits for that
 // any more. It must be called once.
-func (s *Sale) Answer(p *holdfastv1.Purchase, err error) {
-	a := &workerv1.SaleAnswer{Number: s.number}
+func (s *Sale) Answer(stored Stored, err error) {
+	a := decided{number: s.number, stored: stored}
 	if err != nil {
-		a.Result = &workerv1.SaleAnswer_Error{Error: status.Convert(err).Proto()}
-	} else {
-		a.Result = &workerv1.SaleAnswer_Purchase{Purchase: p}
+		a.failed = status.Convert(err)
 	}
 	s.end.mu.Lock()
 	defer s.end.mu.Unlock()
@@ -118,7 +117,7 @@ type end struct {
 
 	mu        sync.Mutex
 	underWay  map[uint64]*Sale
-	answers   []*workerv1.SaleAnswer
+	answers   []decided
 	finishing bool // takes no more sales
 }
 
@@ -141,22 +140,26 @@ func (e *end) read(stream grpc.BidiStreamingServer[workerv1.SellRequest, workerv
 		if err != nil {
 			return err
 		}
-		for _, sale := range msg.GetSales() {
+		sales, err := unpackSales(msg)
+		if err != nil {
+			return err
+		}
+		for _, sale := range sales {
 			e.begin(sale)
 		}
 		e.leave(msg.GetAbandoned())
 	}
 }
 
-func (e *end) begin(told *workerv1.Sale) {
-	s := &Sale{Request: told.GetPurchase(), end: e, number: told.GetNumber()}
+func (e *end) begin(told numbered) {
+	s := &Sale{Request: told.req, end: e, number: told.number}
 	allowed := e.server.sales.Add(1) <= e.server.limit
 	if !e.take(s) {
 		e.server.sales.Add(-1)
 		return
 	}
 	if !allowed {
-		s.Answer(nil, errTooMany)
+		s.Answer(Stored{}, errTooMany)
 		return
 	}
 	e.server.sell(s)
@@ -232,7 +235,7 @@ func (e *end) flush(stream grpc.BidiStreamingServer[workerv1.SellRequest, worker
 		if n == 0 {
 			return done, nil
 		}
-		err := stream.Send(&workerv1.SellResponse{Answers: some})
+		err := stream.Send(packAnswers(some))
 		e.server.sales.Add(int64(-n))
 		if err != nil {
 			return false, err

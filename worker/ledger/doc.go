@@ -17,9 +17,10 @@
 //     answered, no older tenure changes anything in this shard.
 //   - [Shard.Commit] writes purchases only under fences that are still their
 //     tenure's, all in one transaction and one round trip (another one when it meets
-//     what is stored already, or a fence that is raised at that moment), and tells
-//     for each purchase whether it was inserted, met an earlier one with the same
-//     request id, or was fenced.
+//     what is stored already, or a fence that was raised), and tells for each purchase
+//     whether it was inserted, met an earlier one with the same request id, or was
+//     fenced. A trigger of the database sees to it: purchases that do not name the
+//     tenure of their fence are refused, whoever sends them.
 //   - [Shard.Verify] tells, in one snapshot, whether a tenure is still current
 //     and what an earlier request has become.
 //

@@ -18,9 +18,14 @@ func Worker(
 	return link.NewServer(func(s *link.Sale) {
 		go func() {
 			p, err := sell(s.Context(), s.Request)
-			s.Answer(p, err)
+			s.Answer(Stored(p), err)
 		}()
 	}, limit)
+}
+
+// Stored is what a link tells of a purchase.
+func Stored(p *holdfastv1.Purchase) link.Stored {
+	return link.Stored{PurchaseID: p.GetPurchaseId(), State: p.GetState(), CreateTime: p.GetCreateTime().AsTime()}
 }
 
 // Mute is a connection to a worker that takes everything in and says nothing.

@@ -23,12 +23,20 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// SellRequest is all that has gathered since the one before.
+// SellRequest is all that has gathered since the one before. Purchases are told in columns,
+// each with an entry for every purchase: a message for each would cost both sides more
+// than all else that they do for it.
 type SellRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Sales []*Sale                `protobuf:"bytes,1,rep,name=sales,proto3" json:"sales,omitempty"`
-	// Numbers of sales whose answers nobody waits for any more.
-	Abandoned     []uint64 `protobuf:"varint,2,rep,packed,name=abandoned,proto3" json:"abandoned,omitempty"`
+	// Of the answer. No other purchase of the stream has it.
+	Numbers []uint64 `protobuf:"varint,1,rep,packed,name=numbers,proto3" json:"numbers,omitempty"`
+	Amounts []int64  `protobuf:"varint,2,rep,packed,name=amounts,proto3" json:"amounts,omitempty"`
+	// All texts of all purchases, one after the other, and the length of each in bytes:
+	// product_id, customer_id, region, payment_method, request_id.
+	Texts       string   `protobuf:"bytes,3,opt,name=texts,proto3" json:"texts,omitempty"`
+	TextLengths []uint32 `protobuf:"varint,4,rep,packed,name=text_lengths,json=textLengths,proto3" json:"text_lengths,omitempty"`
+	// Numbers of purchases whose answers nobody waits for any more.
+	Abandoned     []uint64 `protobuf:"varint,5,rep,packed,name=abandoned,proto3" json:"abandoned,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -63,9 +71,30 @@ func (*SellRequest) Descriptor() ([]byte, []int) {
 	return file_holdfast_worker_v1_worker_proto_rawDescGZIP(), []int{0}
 }
 
-func (x *SellRequest) GetSales() []*Sale {
+func (x *SellRequest) GetNumbers() []uint64 {
 	if x != nil {
-		return x.Sales
+		return x.Numbers
+	}
+	return nil
+}
+
+func (x *SellRequest) GetAmounts() []int64 {
+	if x != nil {
+		return x.Amounts
+	}
+	return nil
+}
+
+func (x *SellRequest) GetTexts() string {
+	if x != nil {
+		return x.Texts
+	}
+	return ""
+}
+
+func (x *SellRequest) GetTextLengths() []uint32 {
+	if x != nil {
+		return x.TextLengths
 	}
 	return nil
 }
@@ -77,70 +106,26 @@ func (x *SellRequest) GetAbandoned() []uint64 {
 	return nil
 }
 
-type Sale struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// Of its answer. No other sale of the stream has it.
-	Number        uint64                    `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
-	Purchase      *v1.CreatePurchaseRequest `protobuf:"bytes,2,opt,name=purchase,proto3" json:"purchase,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Sale) Reset() {
-	*x = Sale{}
-	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[1]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Sale) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Sale) ProtoMessage() {}
-
-func (x *Sale) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[1]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Sale.ProtoReflect.Descriptor instead.
-func (*Sale) Descriptor() ([]byte, []int) {
-	return file_holdfast_worker_v1_worker_proto_rawDescGZIP(), []int{1}
-}
-
-func (x *Sale) GetNumber() uint64 {
-	if x != nil {
-		return x.Number
-	}
-	return 0
-}
-
-func (x *Sale) GetPurchase() *v1.CreatePurchaseRequest {
-	if x != nil {
-		return x.Purchase
-	}
-	return nil
-}
-
-// SellResponse is all that was decided since the one before.
+// SellResponse is all that was decided since the one before. Of what is stored it tells
+// what the coordinator does not know yet, in columns.
 type SellResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Answers       []*SaleAnswer          `protobuf:"bytes,1,rep,name=answers,proto3" json:"answers,omitempty"`
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	Numbers []uint64               `protobuf:"varint,1,rep,packed,name=numbers,proto3" json:"numbers,omitempty"`
+	States  []v1.PurchaseState     `protobuf:"varint,2,rep,packed,name=states,proto3,enum=holdfast.v1.PurchaseState" json:"states,omitempty"`
+	// Microseconds since 1970, UTC.
+	CreateTimes []int64 `protobuf:"varint,3,rep,packed,name=create_times,json=createTimes,proto3" json:"create_times,omitempty"`
+	// All ids, one after the other, and the length of each in bytes.
+	PurchaseIds       string   `protobuf:"bytes,4,opt,name=purchase_ids,json=purchaseIds,proto3" json:"purchase_ids,omitempty"`
+	PurchaseIdLengths []uint32 `protobuf:"varint,5,rep,packed,name=purchase_id_lengths,json=purchaseIdLengths,proto3" json:"purchase_id_lengths,omitempty"`
+	// What is not stored.
+	Errors        []*SaleError `protobuf:"bytes,6,rep,name=errors,proto3" json:"errors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SellResponse) Reset() {
 	*x = SellResponse{}
-	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[2]
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -152,7 +137,7 @@ func (x *SellResponse) String() string {
 func (*SellResponse) ProtoMessage() {}
 
 func (x *SellResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[2]
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -165,43 +150,74 @@ func (x *SellResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SellResponse.ProtoReflect.Descriptor instead.
 func (*SellResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_worker_v1_worker_proto_rawDescGZIP(), []int{2}
+	return file_holdfast_worker_v1_worker_proto_rawDescGZIP(), []int{1}
 }
 
-func (x *SellResponse) GetAnswers() []*SaleAnswer {
+func (x *SellResponse) GetNumbers() []uint64 {
 	if x != nil {
-		return x.Answers
+		return x.Numbers
 	}
 	return nil
 }
 
-type SaleAnswer struct {
-	state  protoimpl.MessageState `protogen:"open.v1"`
-	Number uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
-	// Types that are valid to be assigned to Result:
-	//
-	//	*SaleAnswer_Purchase
-	//	*SaleAnswer_Error
-	Result        isSaleAnswer_Result `protobuf_oneof:"result"`
+func (x *SellResponse) GetStates() []v1.PurchaseState {
+	if x != nil {
+		return x.States
+	}
+	return nil
+}
+
+func (x *SellResponse) GetCreateTimes() []int64 {
+	if x != nil {
+		return x.CreateTimes
+	}
+	return nil
+}
+
+func (x *SellResponse) GetPurchaseIds() string {
+	if x != nil {
+		return x.PurchaseIds
+	}
+	return ""
+}
+
+func (x *SellResponse) GetPurchaseIdLengths() []uint32 {
+	if x != nil {
+		return x.PurchaseIdLengths
+	}
+	return nil
+}
+
+func (x *SellResponse) GetErrors() []*SaleError {
+	if x != nil {
+		return x.Errors
+	}
+	return nil
+}
+
+type SaleError struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Number        uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
+	Status        *status.Status         `protobuf:"bytes,2,opt,name=status,proto3" json:"status,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
-func (x *SaleAnswer) Reset() {
-	*x = SaleAnswer{}
-	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[3]
+func (x *SaleError) Reset() {
+	*x = SaleError{}
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
 
-func (x *SaleAnswer) String() string {
+func (x *SaleError) String() string {
 	return protoimpl.X.MessageStringOf(x)
 }
 
-func (*SaleAnswer) ProtoMessage() {}
+func (*SaleError) ProtoMessage() {}
 
-func (x *SaleAnswer) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[3]
+func (x *SaleError) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -212,78 +228,46 @@ func (x *SaleAnswer) ProtoReflect() protoreflect.Message {
 	return mi.MessageOf(x)
 }
 
-// Deprecated: Use SaleAnswer.ProtoReflect.Descriptor instead.
-func (*SaleAnswer) Descriptor() ([]byte, []int) {
-	return file_holdfast_worker_v1_worker_proto_rawDescGZIP(), []int{3}
+// Deprecated: Use SaleError.ProtoReflect.Descriptor instead.
+func (*SaleError) Descriptor() ([]byte, []int) {
+	return file_holdfast_worker_v1_worker_proto_rawDescGZIP(), []int{2}
 }
 
-func (x *SaleAnswer) GetNumber() uint64 {
+func (x *SaleError) GetNumber() uint64 {
 	if x != nil {
 		return x.Number
 	}
 	return 0
 }
 
-func (x *SaleAnswer) GetResult() isSaleAnswer_Result {
+func (x *SaleError) GetStatus() *status.Status {
 	if x != nil {
-		return x.Result
+		return x.Status
 	}
 	return nil
 }
-
-func (x *SaleAnswer) GetPurchase() *v1.Purchase {
-	if x != nil {
-		if x, ok := x.Result.(*SaleAnswer_Purchase); ok {
-			return x.Purchase
-		}
-	}
-	return nil
-}
-
-func (x *SaleAnswer) GetError() *status.Status {
-	if x != nil {
-		if x, ok := x.Result.(*SaleAnswer_Error); ok {
-			return x.Error
-		}
-	}
-	return nil
-}
-
-type isSaleAnswer_Result interface {
-	isSaleAnswer_Result()
-}
-
-type SaleAnswer_Purchase struct {
-	Purchase *v1.Purchase `protobuf:"bytes,2,opt,name=purchase,proto3,oneof"`
-}
-
-type SaleAnswer_Error struct {
-	Error *status.Status `protobuf:"bytes,3,opt,name=error,proto3,oneof"`
-}
-
-func (*SaleAnswer_Purchase) isSaleAnswer_Result() {}
-
-func (*SaleAnswer_Error) isSaleAnswer_Result() {}
 
 var File_holdfast_worker_v1_worker_proto protoreflect.FileDescriptor
 
 const file_holdfast_worker_v1_worker_proto_rawDesc = "" +
 	"\n" +
-	"\x1fholdfast/worker/v1/worker.proto\x12\x12holdfast.worker.v1\x1a\x17google/rpc/status.proto\x1a\x1aholdfast/v1/purchase.proto\"[\n" +
-	"\vSellRequest\x12.\n" +
-	"\x05sales\x18\x01 \x03(\v2\x18.holdfast.worker.v1.SaleR\x05sales\x12\x1c\n" +
-	"\tabandoned\x18\x02 \x03(\x04R\tabandoned\"^\n" +
-	"\x04Sale\x12\x16\n" +
-	"\x06number\x18\x01 \x01(\x04R\x06number\x12>\n" +
-	"\bpurchase\x18\x02 \x01(\v2\".holdfast.v1.CreatePurchaseRequestR\bpurchase\"H\n" +
-	"\fSellResponse\x128\n" +
-	"\aanswers\x18\x01 \x03(\v2\x1e.holdfast.worker.v1.SaleAnswerR\aanswers\"\x8f\x01\n" +
-	"\n" +
-	"SaleAnswer\x12\x16\n" +
-	"\x06number\x18\x01 \x01(\x04R\x06number\x123\n" +
-	"\bpurchase\x18\x02 \x01(\v2\x15.holdfast.v1.PurchaseH\x00R\bpurchase\x12*\n" +
-	"\x05error\x18\x03 \x01(\v2\x12.google.rpc.StatusH\x00R\x05errorB\b\n" +
-	"\x06result2^\n" +
+	"\x1fholdfast/worker/v1/worker.proto\x12\x12holdfast.worker.v1\x1a\x17google/rpc/status.proto\x1a\x1aholdfast/v1/purchase.proto\"\x98\x01\n" +
+	"\vSellRequest\x12\x18\n" +
+	"\anumbers\x18\x01 \x03(\x04R\anumbers\x12\x18\n" +
+	"\aamounts\x18\x02 \x03(\x03R\aamounts\x12\x14\n" +
+	"\x05texts\x18\x03 \x01(\tR\x05texts\x12!\n" +
+	"\ftext_lengths\x18\x04 \x03(\rR\vtextLengths\x12\x1c\n" +
+	"\tabandoned\x18\x05 \x03(\x04R\tabandoned\"\x89\x02\n" +
+	"\fSellResponse\x12\x18\n" +
+	"\anumbers\x18\x01 \x03(\x04R\anumbers\x122\n" +
+	"\x06states\x18\x02 \x03(\x0e2\x1a.holdfast.v1.PurchaseStateR\x06states\x12!\n" +
+	"\fcreate_times\x18\x03 \x03(\x03R\vcreateTimes\x12!\n" +
+	"\fpurchase_ids\x18\x04 \x01(\tR\vpurchaseIds\x12.\n" +
+	"\x13purchase_id_lengths\x18\x05 \x03(\rR\x11purchaseIdLengths\x125\n" +
+	"\x06errors\x18\x06 \x03(\v2\x1d.holdfast.worker.v1.SaleErrorR\x06errors\"O\n" +
+	"\tSaleError\x12\x16\n" +
+	"\x06number\x18\x01 \x01(\x04R\x06number\x12*\n" +
+	"\x06status\x18\x02 \x01(\v2\x12.google.rpc.StatusR\x06status2^\n" +
 	"\rWorkerService\x12M\n" +
 	"\x04Sell\x12\x1f.holdfast.worker.v1.SellRequest\x1a .holdfast.worker.v1.SellResponse(\x010\x01BAZ?github.com/holdfast-io/holdfast/api/holdfast/worker/v1;workerv1b\x06proto3"
 
@@ -299,29 +283,25 @@ func file_holdfast_worker_v1_worker_proto_rawDescGZIP() []byte {
 	return file_holdfast_worker_v1_worker_proto_rawDescData
 }
 
-var file_holdfast_worker_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_holdfast_worker_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
 var file_holdfast_worker_v1_worker_proto_goTypes = []any{
-	(*SellRequest)(nil),              // 0: holdfast.worker.v1.SellRequest
-	(*Sale)(nil),                     // 1: holdfast.worker.v1.Sale
-	(*SellResponse)(nil),             // 2: holdfast.worker.v1.SellResponse
-	(*SaleAnswer)(nil),               // 3: holdfast.worker.v1.SaleAnswer
-	(*v1.CreatePurchaseRequest)(nil), // 4: holdfast.v1.CreatePurchaseRequest
-	(*v1.Purchase)(nil),              // 5: holdfast.v1.Purchase
-	(*status.Status)(nil),            // 6: google.rpc.Status
+	(*SellRequest)(nil),   // 0: holdfast.worker.v1.SellRequest
+	(*SellResponse)(nil),  // 1: holdfast.worker.v1.SellResponse
+	(*SaleError)(nil),     // 2: holdfast.worker.v1.SaleError
+	(v1.PurchaseState)(0), // 3: holdfast.v1.PurchaseState
+	(*status.Status)(nil), // 4: google.rpc.Status
 }
 var file_holdfast_worker_v1_worker_proto_depIdxs = []int32{
-	1, // 0: holdfast.worker.v1.SellRequest.sales:type_name -> holdfast.worker.v1.Sale
-	4, // 1: holdfast.worker.v1.Sale.purchase:type_name -> holdfast.v1.CreatePurchaseRequest
-	3, // 2: holdfast.worker.v1.SellResponse.answers:type_name -> holdfast.worker.v1.SaleAnswer
-	5, // 3: holdfast.worker.v1.SaleAnswer.purchase:type_name -> holdfast.v1.Purchase
-	6, // 4: holdfast.worker.v1.SaleAnswer.error:type_name -> google.rpc.Status
-	0, // 5: holdfast.worker.v1.WorkerService.Sell:input_type -> holdfast.worker.v1.SellRequest
-	2, // 6: holdfast.worker.v1.WorkerService.Sell:output_type -> holdfast.worker.v1.SellResponse
-	6, // [6:7] is the sub-list for method output_type
-	5, // [5:6] is the sub-list for method input_type
-	5, // [5:5] is the sub-list for extension type_name
-	5, // [5:5] is the sub-list for extension extendee
-	0, // [0:5] is the sub-list for field type_name
+	3, // 0: holdfast.worker.v1.SellResponse.states:type_name -> holdfast.v1.PurchaseState
+	2, // 1: holdfast.worker.v1.SellResponse.errors:type_name -> holdfast.worker.v1.SaleError
+	4, // 2: holdfast.worker.v1.SaleError.status:type_name -> google.rpc.Status
+	0, // 3: holdfast.worker.v1.WorkerService.Sell:input_type -> holdfast.worker.v1.SellRequest
+	1, // 4: holdfast.worker.v1.WorkerService.Sell:output_type -> holdfast.worker.v1.SellResponse
+	4, // [4:5] is the sub-list for method output_type
+	3, // [3:4] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_worker_v1_worker_proto_init() }
@@ -329,17 +309,13 @@ func file_holdfast_worker_v1_worker_proto_init() {
 	if File_holdfast_worker_v1_worker_proto != nil {
 		return
 	}
-	file_holdfast_worker_v1_worker_proto_msgTypes[3].OneofWrappers = []any{
-		(*SaleAnswer_Purchase)(nil),
-		(*SaleAnswer_Error)(nil),
-	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_worker_v1_worker_proto_rawDesc), len(file_holdfast_worker_v1_worker_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   3,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -1,0 +1,161 @@
+package link
+
+import (
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
+	workerv1 "github.com/holdfast-io/holdfast/api/holdfast/worker/v1"
+)
+
+// numbered is a purchase on its way to the worker.
+type numbered struct {
+	number uint64
+	req    *holdfastv1.CreatePurchaseRequest
+}
+
+// Stored is what a worker tells of a purchase that is stored. All else of it is as it was
+// asked for.
+type Stored struct {
+	PurchaseID string
+	State      holdfastv1.PurchaseState
+	CreateTime time.Time // to the microsecond
+}
+
+// decided is an answer on its way to the coordinator.
+type decided struct {
+	number uint64
+	stored Stored
+	failed *status.Status // nil when it is stored
+}
+
+const textsOfAPurchase = 5
+
+// textsOf lists a purchase's texts in the order of the columns.
+func textsOf(req *holdfastv1.CreatePurchaseRequest) [textsOfAPurchase]string {
+	return [...]string{
+		req.GetProductId(), req.GetCustomerId(), req.GetRegion(), req.GetPaymentMethod(), req.GetRequestId(),
+	}
+}
+
+// packSales makes a message of purchases.
+func packSales(sales []numbered) *workerv1.SellRequest {
+	n := len(sales)
+	msg := &workerv1.SellRequest{
+		Numbers: make([]uint64, n), Amounts: make([]int64, n), TextLengths: make([]uint32, 0, n*textsOfAPurchase),
+	}
+	size := 0
+	for i, s := range sales {
+		msg.Numbers[i], msg.Amounts[i] = s.number, s.req.GetAmount()
+		for _, text := range textsOf(s.req) {
+			msg.TextLengths = append(msg.TextLengths, uint32(len(text)))
+			size += len(text)
+		}
+	}
+	var texts strings.Builder
+	texts.Grow(size)
+	for _, s := range sales {
+		for _, text := range textsOf(s.req) {
+			texts.WriteString(text)
+		}
+	}
+	msg.Texts = texts.String()
+	return msg
+}
+
+// unpackSales is the inverse of packSales. The purchases share memory: whoever keeps a
+// text of one for long must clone it.
+func unpackSales(msg *workerv1.SellRequest) ([]numbered, error) {
+	n := len(msg.GetNumbers())
+	texts, even := cut(msg.GetTexts(), msg.GetTextLengths())
+	if !even || len(texts) != n*textsOfAPurchase || len(msg.GetAmounts()) != n {
+		return nil, errUneven
+	}
+	sales, reqs := make([]numbered, n), make([]holdfastv1.CreatePurchaseRequest, n)
+	for i := range sales {
+		own := texts[i*textsOfAPurchase:]
+		r := &reqs[i]
+		r.ProductId, r.CustomerId, r.Region, r.PaymentMethod, r.RequestId = own[0], own[1], own[2], own[3], own[4]
+		r.Amount = msg.GetAmounts()[i]
+		sales[i] = numbered{msg.GetNumbers()[i], r}
+	}
+	return sales, nil
+}
+
+// packAnswers makes a message of answers.
+func packAnswers(answers []decided) *workerv1.SellResponse {
+	msg := &workerv1.SellResponse{}
+	var ids strings.Builder
+	for _, a := range answers {
+		if a.failed != nil {
+			msg.Errors = append(msg.Errors, &workerv1.SaleError{Number: a.number, Status: a.failed.Proto()})
+			continue
+		}
+		msg.Numbers = append(msg.Numbers, a.number)
+		msg.States = append(msg.States, a.stored.State)
+		msg.CreateTimes = append(msg.CreateTimes, a.stored.CreateTime.UnixMicro())
+		msg.PurchaseIdLengths = append(msg.PurchaseIdLengths, uint32(len(a.stored.PurchaseID)))
+		ids.WriteString(a.stored.PurchaseID)
+	}
+	msg.PurchaseIds = ids.String()
+	return msg
+}
+
+// unpackAnswers is the inverse of packAnswers, but for the order.
+func unpackAnswers(msg *workerv1.SellResponse) ([]decided, error) {
+	n := len(msg.GetNumbers())
+	ids, even := cut(msg.GetPurchaseIds(), msg.GetPurchaseIdLengths())
+	if !even || len(ids) != n || len(msg.GetStates()) != n || len(msg.GetCreateTimes()) != n {
+		return nil, errUneven
+	}
+	answers := make([]decided, 0, n+len(msg.GetErrors()))
+	for i, number := range msg.GetNumbers() {
+		answers = append(answers, decided{number: number, stored: Stored{
+			PurchaseID: ids[i], State: msg.GetStates()[i], CreateTime: time.UnixMicro(msg.GetCreateTimes()[i]).UTC(),
+		}})
+	}
+	for _, e := range msg.GetErrors() {
+		answers = append(answers, decided{number: e.GetNumber(), failed: status.FromProto(e.GetStatus())})
+	}
+	return answers, nil
+}
+
+// cut cuts a text into parts of these lengths. It reports false when it is not as long as
+// all of them together.
+func cut(text string, lengths []uint32) (parts []string, even bool) {
+	parts = make([]string, len(lengths))
+	for i, n := range lengths {
+		if uint64(n) > uint64(len(text)) {
+			return nil, false
+		}
+		parts[i], text = text[:n], text[n:]
+	}
+	return parts, text == ""
+}
+
+var errUneven = status.Error(codes.Internal, "the columns of the message do not fit together")
+
+// answer is what the coordinator makes of what it was told.
+func (d *decided) answer(req *holdfastv1.CreatePurchaseRequest) Answer {
+	switch {
+	case d.failed == nil:
+		return Answer{Purchase: d.stored.purchase(req)}
+	case d.failed.Code() == codes.OK:
+		return Answer{Err: errNoAnswer}
+	}
+	return Answer{Err: d.failed.Err()}
+}
+
+func (s *Stored) purchase(req *holdfastv1.CreatePurchaseRequest) *holdfastv1.Purchase {
+	return &holdfastv1.Purchase{
+		PurchaseId: s.PurchaseID, ProductId: req.GetProductId(), Amount: req.GetAmount(), CustomerId: req.GetCustomerId(),
+		Region: req.GetRegion(), PaymentMethod: req.GetPaymentMethod(), RequestId: req.GetRequestId(),
+		State: s.State, CreateTime: timestamppb.New(s.CreateTime),
+	}
+}
+
+var errNoAnswer = status.Error(codes.Internal, "the worker's answer is neither a purchase nor an error")

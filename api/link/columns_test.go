@@ -1,0 +1,113 @@
+package link
+
+import (
+	"math"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"pgregory.net/rapid"
+
+	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
+	workerv1 "github.com/holdfast-io/holdfast/api/holdfast/worker/v1"
+)
+
+// over carries a message over the wire.
+func over[M proto.Message](t *rapid.T, msg, into M) M {
+	wire, err := proto.Marshal(msg)
+	if err == nil {
+		err = proto.Unmarshal(wire, into)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return into
+}
+
+func TestPurchasesArriveAsTheyWereSent(t *testing.T) {
+	text := rapid.String()
+	rapid.Check(t, func(t *rapid.T) {
+		sent := rapid.SliceOf(rapid.Custom(func(t *rapid.T) numbered {
+			return numbered{rapid.Uint64().Draw(t, "number"), &holdfastv1.CreatePurchaseRequest{
+				ProductId: text.Draw(t, "product"), Amount: rapid.Int64().Draw(t, "amount"),
+				CustomerId: text.Draw(t, "customer"), Region: text.Draw(t, "region"),
+				PaymentMethod: text.Draw(t, "payment"), RequestId: text.Draw(t, "request"),
+			}}
+		})).Draw(t, "sent")
+		got, err := unpackSales(over(t, packSales(sent), &workerv1.SellRequest{}))
+		if err != nil || len(got) != len(sent) {
+			t.Fatalf("%d of %d purchases: %v", len(got), len(sent), err)
+		}
+		for i := range sent {
+			if got[i].number != sent[i].number || !proto.Equal(got[i].req, sent[i].req) {
+				t.Errorf("got %v, want %v", got[i], sent[i])
+			}
+		}
+	})
+}
+
+func TestAnswersArriveAsTheyWereSent(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		sent := rapid.SliceOf(rapid.Custom(func(t *rapid.T) decided {
+			d := decided{number: rapid.Uint64().Draw(t, "number")}
+			if rapid.Bool().Draw(t, "failed") {
+				d.failed = status.New(codes.Code(rapid.Uint32Range(0, 16).Draw(t, "code")), rapid.String().Draw(t, "message"))
+				return d
+			}
+			d.stored = Stored{
+				PurchaseID: rapid.String().Draw(t, "id"), State: holdfastv1.PurchaseState(rapid.Int32().Draw(t, "state")),
+				CreateTime: time.UnixMicro(rapid.Int64Range(0, math.MaxInt64/2).Draw(t, "time")).UTC(),
+			}
+			return d
+		})).Draw(t, "sent")
+		got, err := unpackAnswers(over(t, packAnswers(sent), &workerv1.SellResponse{}))
+		if err != nil || len(got) != len(sent) {
+			t.Fatalf("%d of %d answers: %v", len(got), len(sent), err)
+		}
+		var want []decided // first what is stored, then what is not
+		for _, failed := range []bool{false, true} {
+			for _, d := range sent {
+				if (d.failed != nil) == failed {
+					want = append(want, d)
+				}
+			}
+		}
+		for i, w := range want {
+			g := got[i]
+			if g.number != w.number || g.stored != w.stored || g.failed.Code() != w.failed.Code() || g.failed.Message() != w.failed.Message() {
+				t.Errorf("got %+v, want %+v", g, w)
+			}
+		}
+	})
+}
+
+// What comes from another version, or from nobody that speaks this, is refused as a whole.
+func FuzzUnpack(f *testing.F) {
+	for _, msg := range []proto.Message{
+		packSales([]numbered{{1, &holdfastv1.CreatePurchaseRequest{ProductId: "p", Amount: 3, Region: "eu", RequestId: "r"}}}),
+		packAnswers([]decided{{number: 1, stored: Stored{PurchaseID: "eu-1"}}, {number: 2, failed: status.New(codes.Aborted, "no")}}),
+	} {
+		wire, err := proto.Marshal(msg)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(wire)
+	}
+	f.Fuzz(func(t *testing.T, wire []byte) {
+		request, response := &workerv1.SellRequest{}, &workerv1.SellResponse{}
+		if proto.Unmarshal(wire, request) == nil {
+			sales, err := unpackSales(request)
+			if err == nil && len(sales) != len(request.GetNumbers()) {
+				t.Errorf("%d purchases of %v", len(sales), request)
+			}
+		}
+		if proto.Unmarshal(wire, response) == nil {
+			answers, err := unpackAnswers(response)
+			if err == nil && len(answers) != len(response.GetNumbers())+len(response.GetErrors()) {
+				t.Errorf("%d answers of %v", len(answers), response)
+			}
+		}
+	})
+}
