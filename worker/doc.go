@@ -6,9 +6,9 @@
 // A tenure is the time one worker sells one product under one token. Its
 // available is what it may still admit: the storage, less what every shard had
 // sold when the tenure began, less what it has sent since. A lane carries the
-// purchases of all tenures to one shard, two batches at a time: while they commit,
-// the next one gathers, and is sent besides when it is full. So do the fences of tenures
-// that begin.
+// purchases of all tenures to one shard: while a batch commits, the next one gathers, and
+// is sent besides when it is full, or when the shard is far away. So do the fences of
+// tenures that begin.
 //
 // # The life of a tenure
 //

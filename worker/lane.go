@@ -17,9 +17,11 @@ import (
 
 const (
 	maxBatch = 1000 // purchases in one transaction, and checks in one read
-	// commitsAtOnce has a shard work on a batch while the one before is synced, or is on
-	// its way; as many more are sent when they are full, as they are to a shard far away.
-	commitsAtOnce = 2
+	// batchesAtOnce is how many batches of purchases are under way to a shard at most, and
+	// farAway after what time the next one is sent although it is not whole: to a shard in
+	// another region. Near ones answer sooner, and few large batches cost them less.
+	batchesAtOnce = 4
+	farAway       = 20 * time.Millisecond
 	batchTimeout  = 5 * time.Second  // until a commit that is not answered counts as ambiguous
 	stuckAfter    = 4 * batchTimeout // until a tenure whose sales do not settle loses its lock
 )
@@ -36,9 +38,9 @@ type shard interface {
 }
 
 // lane carries the purchases of all tenures to one shard, and what tenures need to
-// begin. Of each kind one batch is under way at a time, or two of purchases, and what
-// comes meanwhile gathers, so a worker with a thousand tenures to begin needs one
-// connection for them. Purchases get up to four.
+// begin. Of each kind one batch is under way at a time, of purchases up to four, and what
+// comes meanwhile gathers: a worker with a thousand tenures to begin needs one connection
+// for them.
 type lane struct {
 	shard    shard
 	contact  *contact
@@ -67,12 +69,11 @@ type (
 type lanes struct {
 	byShard map[string]*lane
 	order   []*lane // in the order of the topology
-	commits int     // at once, of each
-	more    int     // of whole batches
+	batches int     // of purchases that may be under way to each shard
 }
 
 func newLanes(shards []shard, log hclog.Logger) *lanes {
-	ls := &lanes{byShard: map[string]*lane{}, commits: commitsAtOnce, more: commitsAtOnce}
+	ls := &lanes{byShard: map[string]*lane{}, batches: batchesAtOnce}
 	for _, s := range shards {
 		l := &lane{
 			shard: s, log: log.With("shard", s.Name()), commits: newQueue[*sale](),
@@ -94,16 +95,11 @@ func (ls *lanes) run(ctx context.Context) {
 	var g errgroup.Group
 	for _, l := range ls.order {
 		g.Go(func() error { l.contact.watch(ctx); return nil })
-		for range ls.commits {
-			g.Go(func() error { l.commits.drain(ctx, l.commit); return nil })
-		}
-		for range ls.more {
-			g.Go(func() error { l.commits.drainFull(ctx, l.commit); return nil })
-		}
-		g.Go(func() error { l.checks.drain(ctx, l.verify); return nil })
-		g.Go(func() error { l.fences.drain(ctx, l.raise); return nil })
-		g.Go(func() error { l.puts.drain(ctx, l.put); return nil })
-		g.Go(func() error { l.products.drain(ctx, l.read); return nil })
+		g.Go(func() error { l.commits.drain(ctx, ls.batches, l.commit); return nil })
+		g.Go(func() error { l.checks.drain(ctx, 1, l.verify); return nil })
+		g.Go(func() error { l.fences.drain(ctx, 1, l.raise); return nil })
+		g.Go(func() error { l.puts.drain(ctx, 1, l.put); return nil })
+		g.Go(func() error { l.products.drain(ctx, 1, l.read); return nil })
 	}
 	_ = g.Wait()
 }
@@ -348,8 +344,8 @@ func poke(c chan struct{}) {
 	}
 }
 
-// take removes up to maxBatch items, the oldest first, unless there are fewer than
-// least.
+// take removes up to maxBatch items, the oldest first. It returns nil when there are fewer
+// than least.
 func (q *queue[T]) take(least int) []T {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -362,25 +358,44 @@ func (q *queue[T]) take(least int) []T {
 	return batch
 }
 
-// drain hands batches to work, one after the other, until ctx ends.
-func (q *queue[T]) drain(ctx context.Context, work func(context.Context, []T)) {
-	q.serve(ctx, q.wake, 1, work)
-}
-
-// drainFull does what drain does with whole batches only.
-func (q *queue[T]) drainFull(ctx context.Context, work func(context.Context, []T)) {
-	q.serve(ctx, q.full, maxBatch, work)
-}
-
-func (q *queue[T]) serve(ctx context.Context, wake <-chan struct{}, least int, work func(context.Context, []T)) {
-	for {
+// drain hands batches to work until ctx ends, and returns when work has. While one is under
+// way, the next one is handed over when it is whole, or when the newest has been under way
+// for so long that its shard must be far away; at most so many at a time.
+func (q *queue[T]) drain(ctx context.Context, most int, work func(context.Context, []T)) {
+	var (
+		underWay = 0
+		done     = make(chan struct{}, most)
+		late     = time.NewTimer(farAway) // runs while the newest batch is not
+	)
+	defer late.Stop()
+	begin := func(batch []T) {
+		underWay++
+		late.Reset(farAway)
+		go func() { work(ctx, batch); done <- struct{}{} }()
+	}
+	for isLate := false; ; {
+		least, wake := maxBatch, q.full
+		if underWay == 0 || isLate {
+			least, wake = 1, q.wake
+		}
+		if underWay == most {
+			wake = nil
+		} else if batch := q.take(least); batch != nil {
+			begin(batch)
+			isLate = false
+			continue
+		}
 		select {
 		case <-ctx.Done():
+			for ; underWay > 0; underWay-- {
+				<-done
+			}
 			return
 		case <-wake:
-		}
-		for batch := q.take(least); len(batch) > 0; batch = q.take(least) {
-			work(ctx, batch)
+		case <-late.C:
+			isLate = true
+		case <-done:
+			underWay--
 		}
 	}
 }

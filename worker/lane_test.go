@@ -8,6 +8,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 
@@ -63,9 +64,11 @@ func (s *slowShard) Verify(_ context.Context, checks []ledger.Check) ([]ledger.C
 func (s *slowShard) Ping(context.Context) error { return nil }
 
 // wantSizes waits until nothing moves and compares the sizes of what came.
-func wantSizes[T any](t *testing.T, calls *[][]T, sizes ...int) {
+func wantSizes[T any](t *testing.T, s *slowShard, calls *[][]T, sizes ...int) {
 	t.Helper()
 	synctest.Wait()
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	var got []int
 	for _, c := range *calls {
 		got = append(got, len(c))
@@ -78,10 +81,10 @@ func wantSizes[T any](t *testing.T, calls *[][]T, sizes ...int) {
 // inBubble runs lanes to the shards, and the test. One batch is under way at a time, so
 // that the order of events is certain.
 func inBubble(t *testing.T, test func(*testing.T, *lanes), shards ...*slowShard) {
-	inBubbleWith(t, 1, 0, test, shards...)
+	inBubbleWith(t, 1, test, shards...)
 }
 
-func inBubbleWith(t *testing.T, commits, more int, test func(*testing.T, *lanes), shards ...*slowShard) {
+func inBubbleWith(t *testing.T, batches int, test func(*testing.T, *lanes), shards ...*slowShard) {
 	synctest.Test(t, func(t *testing.T) {
 		var behind []shard
 		for _, s := range shards {
@@ -89,7 +92,7 @@ func inBubbleWith(t *testing.T, commits, more int, test func(*testing.T, *lanes)
 			behind = append(behind, s)
 		}
 		lanes := newLanes(behind, hclog.NewNullLogger())
-		lanes.commits, lanes.more = commits, more
+		lanes.batches = batches
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { lanes.run(ctx); close(done) }()
@@ -115,18 +118,18 @@ func TestBatchesGatherWhileOneIsInFlight(t *testing.T) {
 	inBubble(t, func(t *testing.T, lanes *lanes) {
 		tenure := tenureOn(lanes, "p", 10_000)
 		first := buyMany(t, tenure, "eu", "first", 1, 1)
-		wantSizes(t, &eu.batches, 1)
+		wantSizes(t, eu, &eu.batches, 1)
 		rest := buyMany(t, tenure, "eu", "rest", 5, 1)
-		wantSizes(t, &eu.batches, 1)
+		wantSizes(t, eu, &eu.batches, 1)
 		eu.release <- nil
-		wantSizes(t, &eu.batches, 1, 5)
+		wantSizes(t, eu, &eu.batches, 1, 5)
 		wantSold(t, first[0])
 		wantPending(t, rest[0])
 		many := buyMany(t, tenure, "eu", "many", 2*maxBatch+500, 1)
 		for range 4 {
 			eu.release <- nil
 		}
-		wantSizes(t, &eu.batches, 1, 5, maxBatch, maxBatch, 500)
+		wantSizes(t, eu, &eu.batches, 1, 5, maxBatch, maxBatch, 500)
 		for _, s := range slices.Concat(rest, many) {
 			wantSold(t, s)
 		}
@@ -136,19 +139,23 @@ func TestBatchesGatherWhileOneIsInFlight(t *testing.T) {
 	}, eu)
 }
 
-// A shard must not be idle while one batch is synced, or on its way to a region far away.
-func TestNextBatchIsSentWhileOneIsInFlight(t *testing.T) {
+// A buyer must not wait for the way of two batches to a region far away.
+func TestNextBatchIsSentToAShardFarAway(t *testing.T) {
 	eu := newSlowShard("eu")
-	inBubbleWith(t, 2, 0, func(t *testing.T, lanes *lanes) {
+	inBubbleWith(t, 2, func(t *testing.T, lanes *lanes) {
 		tenure := tenureOn(lanes, "p", 10)
 		first := buyMany(t, tenure, "eu", "first", 1, 1)
-		wantSizes(t, &eu.batches, 1)
+		wantSizes(t, eu, &eu.batches, 1)
 		second := buyMany(t, tenure, "eu", "second", 1, 1)
-		wantSizes(t, &eu.batches, 1, 1)
+		time.Sleep(farAway - 1)
+		wantSizes(t, eu, &eu.batches, 1)
+		time.Sleep(1)
+		wantSizes(t, eu, &eu.batches, 1, 1)
+		time.Sleep(2 * farAway)
 		rest := buyMany(t, tenure, "eu", "rest", 5, 1)
-		wantSizes(t, &eu.batches, 1, 1)
+		wantSizes(t, eu, &eu.batches, 1, 1) // no more than two
 		eu.release <- nil
-		wantSizes(t, &eu.batches, 1, 1, 5)
+		wantSizes(t, eu, &eu.batches, 1, 1, 5)
 		eu.release <- nil
 		eu.release <- nil
 		synctest.Wait()
@@ -165,18 +172,18 @@ func TestNextBatchIsSentWhileOneIsInFlight(t *testing.T) {
 // too. What is less than a batch waits, or there would be many small ones.
 func TestWholeBatchesAreSentBesides(t *testing.T) {
 	eu := newSlowShard("eu")
-	inBubbleWith(t, 1, 1, func(t *testing.T, lanes *lanes) {
+	inBubbleWith(t, 2, func(t *testing.T, lanes *lanes) {
 		tenure := tenureOn(lanes, "p", 10_000)
 		sales := buyMany(t, tenure, "eu", "first", 1, 1)
-		wantSizes(t, &eu.batches, 1)
+		wantSizes(t, eu, &eu.batches, 1)
 		sales = append(sales, buyMany(t, tenure, "eu", "some", maxBatch-1, 1)...)
-		wantSizes(t, &eu.batches, 1)
+		wantSizes(t, eu, &eu.batches, 1)
 		sales = append(sales, buyMany(t, tenure, "eu", "more", 11, 1)...)
-		wantSizes(t, &eu.batches, 1, maxBatch)
+		wantSizes(t, eu, &eu.batches, 1, maxBatch)
 		for range 3 {
 			eu.release <- nil
 		}
-		wantSizes(t, &eu.batches, 1, maxBatch, 10)
+		wantSizes(t, eu, &eu.batches, 1, maxBatch, 10)
 		for _, s := range sales {
 			wantSold(t, s)
 		}
@@ -205,10 +212,10 @@ func TestRefusalsShareOneRead(t *testing.T) {
 	inBubble(t, func(t *testing.T, lanes *lanes) {
 		tenure := tenureOn(lanes, "p", 0)
 		first := buyMany(t, tenure, "eu", "first", 1, 1)
-		wantSizes(t, &eu.reads, 1)
+		wantSizes(t, eu, &eu.reads, 1)
 		rest := buyMany(t, tenure, "eu", "rest", 500, 1)
 		eu.release <- nil
-		wantSizes(t, &eu.reads, 1, 500)
+		wantSizes(t, eu, &eu.reads, 1, 500)
 		wantRefused(t, first[0], 0)
 		wantPending(t, rest[0])
 		eu.release <- nil
@@ -292,7 +299,7 @@ func TestUnansweredCommitEndsTheTenuresOfItsBatch(t *testing.T) {
 		synctest.Wait()
 		ofA, ofB := mustAdmit(t, a, wish("eu", "r", 1)), mustAdmit(t, b, wish("eu", "r", 1))
 		eu.release <- nil
-		wantSizes(t, &eu.batches, 1, 2)
+		wantSizes(t, eu, &eu.batches, 1, 2)
 		ofC := mustAdmit(t, c, wish("eu", "r", 1))
 		eu.release <- errUnknown
 		eu.release <- nil
