@@ -146,7 +146,7 @@ func (c *Coordinator) watch(ctx context.Context) error {
 
 // streamWorkers is how many of gRPC's goroutines stay for the next call, with the stack
 // that calls need: a new one grows it anew. Calls beyond them have a goroutine each.
-const streamWorkers = 32
+const streamWorkers = 512
 
 // grpcServer serves until serving ends; then it waits for calls only.
 func (c *Coordinator) grpcServer(serving context.Context) (*grpc.Server, *health.Server) {
