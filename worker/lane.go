@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	maxBatch = 1000 // purchases in one transaction, and checks in one read
+	maxBatch = ledger.MaxBatch // purchases in one transaction, and checks in one read
 	// batchesAtOnce is how many batches of purchases are under way to a shard at most, and
 	// farAway after what time the next one is sent although it is not whole: to a shard in
 	// another region. Near ones answer sooner, and few large batches cost them less.
@@ -359,19 +359,22 @@ func (q *queue[T]) take(least int) []T {
 }
 
 // drain hands batches to work until ctx ends, and returns when work has. While one is under
-// way, the next one is handed over when it is whole, or when the newest has been under way
-// for so long that its shard must be far away; at most so many at a time.
+// way, the next one is handed over when it is whole, or when the newest has ended, or has been
+// under way for so long that its shard must be far away; at most so many at a time.
 func (q *queue[T]) drain(ctx context.Context, most int, work func(context.Context, []T)) {
 	var (
 		underWay = 0
-		done     = make(chan struct{}, most)
+		newest   = 0                      // its number
+		done     = make(chan int, most)   // numbers of batches
 		late     = time.NewTimer(farAway) // runs while the newest batch is not
 	)
 	defer late.Stop()
 	begin := func(batch []T) {
 		underWay++
+		newest++
+		number := newest
 		late.Reset(farAway)
-		go func() { work(ctx, batch); done <- struct{}{} }()
+		go func() { work(ctx, batch); done <- number }()
 	}
 	for isLate := false; ; {
 		least, wake := maxBatch, q.full
@@ -394,8 +397,10 @@ func (q *queue[T]) drain(ctx context.Context, most int, work func(context.Contex
 		case <-wake:
 		case <-late.C:
 			isLate = true
-		case <-done:
+		case number := <-done:
 			underWay--
+			// The shard is not far away: it is an older batch that takes long.
+			isLate = isLate || number == newest
 		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -168,6 +169,46 @@ func TestNextBatchIsSentToAShardFarAway(t *testing.T) {
 	}, eu)
 }
 
+// lagging answers all at once but batches of slow requests.
+type lagging struct{ *slowShard }
+
+func (s lagging) Commit(ctx context.Context, rows []*ledger.Purchase) ([]ledger.Outcome, error) {
+	if strings.HasPrefix(rows[0].RequestID, "slow") {
+		return s.slowShard.Commit(ctx, rows)
+	}
+	return all(ledger.Inserted)(rows)
+}
+
+// A batch that waits for somebody's lock says nothing of the way to the shard: once one
+// after it was answered, others do not wait.
+func TestBatchThatTakesLongDelaysNoOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		eu := newSlowShard("eu")
+		lanes := newLanes([]shard{lagging{eu}}, hclog.NewNullLogger())
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() { lanes.run(ctx); close(done) }()
+		tenure := tenureOn(lanes, "p", 10)
+		slow := buyMany(t, tenure, "eu", "slow", 1, 1)
+		wantSizes(t, eu, &eu.batches, 1)
+		first := buyMany(t, tenure, "eu", "first", 1, 1)
+		time.Sleep(farAway)
+		synctest.Wait()
+		wantSold(t, first[0])
+		for i := range 3 {
+			next := buyMany(t, tenure, "eu", fmt.Sprint("next", i), 1, 1)
+			synctest.Wait()
+			wantSold(t, next[0])
+		}
+		wantPending(t, slow[0])
+		eu.release <- nil
+		synctest.Wait()
+		wantSold(t, slow[0])
+		cancel()
+		<-done
+	})
+}
+
 // To a shard far away a batch takes long, and whole ones gather meanwhile: they are sent
 // too. What is less than a batch waits, or there would be many small ones.
 func TestWholeBatchesAreSentBesides(t *testing.T) {
@@ -270,7 +311,7 @@ func TestPoisonedPurchaseFailsAlone(t *testing.T) {
 func TestStalledProductFailsAloneAndAtOnce(t *testing.T) {
 	b := newBench(500)
 	other := tenureOn(b.lanes, "other", 500)
-	stalled, sold := buyMany(t, b.tenure, "eu", "r", 500, 1), buyMany(t, other, "eu", "r", 500, 1)
+	stalled, sold := buyMany(t, b.tenure, "eu", "r", maxBatch/2, 1), buyMany(t, other, "eu", "r", maxBatch/2, 1)
 	stalls := 0
 	b.commitIn(b.eu, func(rows []*ledger.Purchase) ([]ledger.Outcome, error) {
 		if slices.ContainsFunc(rows, func(p *ledger.Purchase) bool { return p.Fence.TenureID == b.fence.TenureID }) {

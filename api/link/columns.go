@@ -67,21 +67,37 @@ func packSales(sales []numbered) *workerv1.SellRequest {
 	return msg
 }
 
-// unpackSales is the inverse of packSales. The purchases share memory: whoever keeps a
-// text of one for long must clone it.
+// together is how many purchases of a message share memory: as few as still make it cheap,
+// for one of them may have to wait for long.
+const together = 16
+
+// unpackSales is the inverse of packSales. Whoever keeps a text of a purchase for longer
+// than the purchase must clone it.
 func unpackSales(msg *workerv1.SellRequest) ([]numbered, error) {
-	n := len(msg.GetNumbers())
-	texts, even := cut(msg.GetTexts(), msg.GetTextLengths())
-	if !even || len(texts) != n*textsOfAPurchase || len(msg.GetAmounts()) != n {
+	n, text, lengths := len(msg.GetNumbers()), msg.GetTexts(), msg.GetTextLengths()
+	if len(lengths) != n*textsOfAPurchase || len(msg.GetAmounts()) != n {
 		return nil, errUneven
 	}
-	sales, reqs := make([]numbered, n), make([]holdfastv1.CreatePurchaseRequest, n)
-	for i := range sales {
-		own := texts[i*textsOfAPurchase:]
-		r := &reqs[i]
-		r.ProductId, r.CustomerId, r.Region, r.PaymentMethod, r.RequestId = own[0], own[1], own[2], own[3], own[4]
-		r.Amount = msg.GetAmounts()[i]
-		sales[i] = numbered{msg.GetNumbers()[i], r}
+	sales := make([]numbered, 0, n)
+	for left := n; left > 0; left = n - len(sales) {
+		reqs := make([]holdfastv1.CreatePurchaseRequest, min(left, together))
+		some := lengths[len(sales)*textsOfAPurchase:][:len(reqs)*textsOfAPurchase]
+		size := total(some)
+		if size > uint64(len(text)) {
+			return nil, errUneven
+		}
+		own := cut(strings.Clone(text[:size]), some)
+		text = text[size:]
+		for i := range reqs {
+			r, texts := &reqs[i], own[i*textsOfAPurchase:]
+			r.ProductId, r.CustomerId, r.Region = texts[0], texts[1], texts[2]
+			r.PaymentMethod, r.RequestId = texts[3], texts[4]
+			r.Amount = msg.GetAmounts()[len(sales)]
+			sales = append(sales, numbered{msg.GetNumbers()[len(sales)], r})
+		}
+	}
+	if text != "" {
+		return nil, errUneven
 	}
 	return sales, nil
 }
@@ -107,11 +123,11 @@ func packAnswers(answers []decided) *workerv1.SellResponse {
 
 // unpackAnswers is the inverse of packAnswers, but for the order.
 func unpackAnswers(msg *workerv1.SellResponse) ([]decided, error) {
-	n := len(msg.GetNumbers())
-	ids, even := cut(msg.GetPurchaseIds(), msg.GetPurchaseIdLengths())
-	if !even || len(ids) != n || len(msg.GetStates()) != n || len(msg.GetCreateTimes()) != n {
+	n, text, lengths := len(msg.GetNumbers()), msg.GetPurchaseIds(), msg.GetPurchaseIdLengths()
+	if len(lengths) != n || total(lengths) != uint64(len(text)) || len(msg.GetStates()) != n || len(msg.GetCreateTimes()) != n {
 		return nil, errUneven
 	}
+	ids := cut(text, lengths)
 	answers := make([]decided, 0, n+len(msg.GetErrors()))
 	for i, number := range msg.GetNumbers() {
 		answers = append(answers, decided{number: number, stored: Stored{
@@ -124,17 +140,20 @@ func unpackAnswers(msg *workerv1.SellResponse) ([]decided, error) {
 	return answers, nil
 }
 
-// cut cuts a text into parts of these lengths. It reports false when it is not as long as
-// all of them together.
-func cut(text string, lengths []uint32) (parts []string, even bool) {
-	parts = make([]string, len(lengths))
+func total(lengths []uint32) (sum uint64) {
+	for _, n := range lengths {
+		sum += uint64(n)
+	}
+	return sum
+}
+
+// cut cuts a text into parts of these lengths, which are as long as the text together.
+func cut(text string, lengths []uint32) []string {
+	parts := make([]string, len(lengths))
 	for i, n := range lengths {
-		if uint64(n) > uint64(len(text)) {
-			return nil, false
-		}
 		parts[i], text = text[:n], text[n:]
 	}
-	return parts, text == ""
+	return parts
 }
 
 var errUneven = status.Error(codes.Internal, "the columns of the message do not fit together")

@@ -74,20 +74,20 @@ WITH inserted AS (
       FROM unnest(@purchase_ids::uuid[], @product_ids::text[], @tenure_ids::uuid[], @request_ids::text[],
                   @amounts::bigint[], @customer_ids::text[], @payment_methods::text[])
            AS p (purchase_id, product_id, tenure_id, request_id, amount, customer_id, payment_method)
-      JOIN fences f USING (product_id, tenure_id)
+      JOIN fences f ON f.product_id = ANY (ARRAY[p.product_id]) AND f.tenure_id = p.tenure_id
     ON CONFLICT ON CONSTRAINT ` + oneOutcome + ` DO NOTHING
     RETURNING purchase_id
 )
 SELECT (SELECT array_agg(f.tenure_id)
           FROM unnest(@tenure_products::text[], @tenures::uuid[]) AS mine (product_id, tenure_id)
-          JOIN fences f USING (product_id, tenure_id)),
+          JOIN fences f ON f.product_id = ANY (ARRAY[mine.product_id]) AND f.tenure_id = mine.tenure_id),
        (SELECT array_agg(purchase_id) FROM inserted)`
 
 	oneOutcome  = "purchases_one_outcome_per_request"
 	underFences = "purchases_under_fences"
 )
 
-// Commit stores a batch in one transaction and one round trip, or in more when it holds
+// Commit stores a batch of up to MaxBatch in one transaction and one round trip, or in more when it holds
 // what is stored already or has lost its fence, and sets CreateTime and State of the
 // purchases that were inserted. It answers an outcome for each purchase, in their order.
 //
@@ -103,10 +103,7 @@ func (s *Shard) Commit(ctx context.Context, purchases []*Purchase) ([]Outcome, e
 	defer conn.Release()
 
 	batch := newBatch(purchases)
-	plain := s.wary.Load() == 0
-	if !plain {
-		s.wary.Add(-1)
-	}
+	plain := !s.isWary()
 	for attempt := 1; ; attempt++ {
 		if plain {
 			err = batch.copy(ctx, conn.Conn())
@@ -128,11 +125,30 @@ func (s *Shard) Commit(ctx context.Context, purchases []*Purchase) ([]Outcome, e
 	}
 }
 
+// MaxBatch bounds the purchases of one Commit. Postgres stores rows of a COPY by the
+// thousand, and waits for the end of the COPY with them stored: of fewer, a client that
+// stalls in the middle leaves none that others would have to wait for
+// (MAX_BUFFERED_TUPLES in Postgres' copyfrom.c).
+const MaxBatch = 999
+
 // maxAttempts is how often a batch is sent whose fences are raised at that moment.
 const maxAttempts = 4
 
 // waryFor is for how many batches a shard looks out for what is stored.
 const waryFor = 100
+
+// isWary reports whether a batch looks out for what is stored, and counts it.
+func (s *Shard) isWary() bool {
+	for {
+		left := s.wary.Load()
+		if left == 0 {
+			return false
+		}
+		if s.wary.CompareAndSwap(left, left-1) {
+			return true
+		}
+	}
+}
 
 // violates reports whether the database refused a statement for one of its constraints.
 func violates(err error, constraint string) bool {

@@ -122,7 +122,7 @@ WITH mine AS (
     SELECT p.product_id, p.amount_in_storage, p.create_time
       FROM unnest(@product_ids::text[], @tenure_ids::uuid[], @amounts::bigint[], @create_times::timestamptz[])
            AS p (product_id, tenure_id, amount_in_storage, create_time)
-      JOIN fences f USING (product_id, tenure_id)
+      JOIN fences f ON f.product_id = ANY (ARRAY[p.product_id]) AND f.tenure_id = p.tenure_id
      ORDER BY f.product_id
        FOR UPDATE OF f
 ), inserted AS (

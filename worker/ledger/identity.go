@@ -16,6 +16,9 @@ var (
 	// ErrUnclaimed is returned when a database has no schema, or is no shard of
 	// any cluster yet.
 	ErrUnclaimed = errors.New("the database is no shard yet: run holdfast migrate")
+	// ErrUnguarded is returned when a database does not prove fences: its schema is older
+	// than this program, or somebody has switched the trigger off.
+	ErrUnguarded = errors.New("the trigger " + underFences + " does not guard purchases: run holdfast migrate, or enable it")
 )
 
 // Identity is what a database knows of itself.
@@ -58,6 +61,21 @@ func checkIdentity(ctx context.Context, q querier, name string, clusterID uuid.U
 		return fmt.Errorf("%w: it is shard %q", ErrWrongShard, id.Shard)
 	}
 	return nil
+}
+
+// A trigger that is enabled as usual does not fire for sessions that replicate.
+const selectGuard = `
+SELECT EXISTS (SELECT FROM pg_trigger
+                WHERE (tgrelid, tgname) = ('purchases'::regclass, '` + underFences + `')
+                  AND (tgenabled = 'A' OR tgenabled = 'O' AND current_setting('session_replication_role') <> 'replica'))`
+
+// checkGuard makes sure that no purchase can be stored without a proof of its fence.
+func checkGuard(ctx context.Context, q querier) error {
+	var guarded bool
+	if err := q.QueryRow(ctx, selectGuard).Scan(&guarded); err != nil || guarded {
+		return err
+	}
+	return ErrUnguarded
 }
 
 const insertIdentity = `

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"regexp"
 	"strings"
 	"testing"
 
@@ -10,6 +11,9 @@ import (
 
 	"github.com/holdfast-io/holdfast/deploy/local/localtest"
 )
+
+// wholeIndex finds a scan of an index without a condition on it.
+var wholeIndex = regexp.MustCompile(`Index (Only )?Scan using .*\n +[^ I]`)
 
 // A plan that reads a table whole gets slower with each purchase, and nobody
 // notices before the sale. The trigger's plans are told by auto_explain.
@@ -44,6 +48,10 @@ func TestStatementsOfASaleUseIndexes(t *testing.T) {
 	if _, err := s.Raise(t.Context(), f); err != nil {
 		t.Fatal(err)
 	}
+	// Of tables of which Postgres knows that they have one row it would rather read all.
+	if _, err := conn.Exec(t.Context(), "ANALYZE"); err != nil {
+		t.Fatal(err)
+	}
 	purchase := func(request string) *batch {
 		return newBatch([]*Purchase{{PurchaseID: uuid.New(), ProductID: "p", RequestID: request, Amount: 1, Fence: &f}})
 	}
@@ -69,7 +77,7 @@ func TestStatementsOfASaleUseIndexes(t *testing.T) {
 		if !strings.Contains(whole, statement.touches) || !strings.Contains(whole, "Index") {
 			t.Errorf("%s: no plan that uses an index:\n%s", name, whole)
 		}
-		if strings.Contains(whole, "Seq Scan on") {
+		if strings.Contains(whole, "Seq Scan on") || wholeIndex.MatchString(whole) {
 			t.Errorf("%s reads a table whole:\n%s", name, whole)
 		}
 	}

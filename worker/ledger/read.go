@@ -29,13 +29,13 @@ p.purchase_id, p.product_id, p.request_id, p.amount, p.customer_id, p.payment_me
 const verifyFences = `
 SELECT f.tenure_id IS NOT DISTINCT FROM c.tenure_id
   FROM unnest(@product_ids::text[], @tenure_ids::uuid[]) WITH ORDINALITY AS c (product_id, tenure_id, n)
-  LEFT JOIN fences f USING (product_id)
+  LEFT JOIN fences f ON f.product_id = ANY (ARRAY[c.product_id])
  ORDER BY c.n`
 
 const firstOutcomes = `
 SELECT` + purchaseColumns + `
   FROM unnest(@product_ids::text[], @request_ids::text[]) AS c (product_id, request_id)
-  JOIN purchases p USING (product_id, request_id)`
+  JOIN purchases p ON p.product_id = ANY (ARRAY[c.product_id]) AND p.request_id = c.request_id`
 
 // Verify answers the checks, in their order. A tenure that is current here was
 // current when the read began: a newer one fences every shard before it does

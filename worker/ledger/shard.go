@@ -50,13 +50,14 @@ type Config struct {
 
 	// ClusterID, when set, is checked together with Name on every new
 	// connection: a DSN that comes to point at another database, after a
-	// failover say, is refused before anything is read or written there.
+	// failover say, is refused before anything is read or written there. So is a
+	// database that would store purchases without a proof of their fences.
 	ClusterID uuid.UUID
 
 	// StatementTimeout bounds each statement, LockTimeout each wait for a row
-	// lock (5 s and 2 s when zero). A backend whose client stalled inside a
-	// transaction is ended after StatementTimeout, so that a stalled holder
-	// cannot keep a fence locked.
+	// lock (5 s and 2 s when zero). A stalled client keeps no fence and no purchase locked:
+	// what it sends takes effect when the last of it has arrived. A client that vanished
+	// is noticed by TCP keepalives, within some 20 s.
 	StatementTimeout, LockTimeout time.Duration
 
 	// Sales and reads do not share connections. Of those for sales MinConns are kept
@@ -90,17 +91,25 @@ func Open(cfg Config) (*Shard, error) {
 	params["statement_timeout"] = milliseconds(stmt)
 	params["idle_in_transaction_session_timeout"] = milliseconds(stmt)
 	params["lock_timeout"] = milliseconds(lock)
+	// No timeout ends a COPY whose client is gone.
+	params["tcp_keepalives_idle"], params["tcp_keepalives_interval"], params["tcp_keepalives_count"] = "10", "3", "3"
 	// The fence protocol relies on each statement seeing the newest rows.
 	params["default_transaction_isolation"] = "read committed"
 	// All that a worker asks is found by keys. Without statistics, on tables that
-	// are new or grow fast, the planner would read them whole instead.
+	// are new or grow fast, the planner would read them whole instead. It would also read
+	// a whole index of a table that was tiny when the plan was made; that is why statements
+	// say ANY (ARRAY[…]) where others say =: such a condition only a look-up of each row
+	// can use.
 	for _, method := range []string{"enable_seqscan", "enable_hashjoin", "enable_mergejoin"} {
 		params[method] = "off"
 	}
 	pc.ConnConfig.ConnectTimeout = cmp.Or(pc.ConnConfig.ConnectTimeout, 2*time.Second)
 	if cfg.ClusterID != uuid.Nil {
 		pc.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
-			return checkIdentity(ctx, conn, cfg.Name, cfg.ClusterID)
+			if err := checkIdentity(ctx, conn, cfg.Name, cfg.ClusterID); err != nil {
+				return err
+			}
+			return checkGuard(ctx, conn)
 		}
 	}
 	list, err := pgxpool.NewWithConfig(context.Background(), limited(pc, 0, maxLists))

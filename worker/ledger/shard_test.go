@@ -38,6 +38,35 @@ func TestWrongDatabaseIsRefused(t *testing.T) {
 	}
 }
 
+// Without the trigger nothing would refuse the purchases of a tenure that is over.
+func TestUnguardedDatabaseIsRefused(t *testing.T) {
+	d := newDatabase(t)
+	clusterID := uuid.New()
+	if err := d.Claim(t.Context(), clusterID); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		sql  string
+		want error
+	}{
+		{"ALTER TABLE purchases DISABLE TRIGGER purchases_under_fences", ledger.ErrUnguarded},
+		{"ALTER TABLE purchases ENABLE REPLICA TRIGGER purchases_under_fences", ledger.ErrUnguarded},
+		{"ALTER TABLE purchases ENABLE ALWAYS TRIGGER purchases_under_fences", nil},
+		{"ALTER TABLE purchases ENABLE TRIGGER purchases_under_fences", nil},
+		{"DROP TRIGGER purchases_under_fences ON purchases", ledger.ErrUnguarded},
+	} {
+		d.exec(t, tt.sql)
+		s, err := ledger.Open(ledger.Config{Name: "eu", DSN: d.dsn, ClusterID: clusterID})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Identity(t.Context()); !errors.Is(err, tt.want) {
+			t.Errorf("after %s: got %v, want %v", tt.sql, err, tt.want)
+		}
+		s.Close()
+	}
+}
+
 // Two releases that migrate at once must not disturb each other.
 func TestMigrateTwiceAtOnce(t *testing.T) {
 	dsn := localtest.Databases(t, "eu")["eu"]
