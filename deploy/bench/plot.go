@@ -19,8 +19,12 @@ import (
 )
 
 const (
-	chartWidth, chartHeight = 30 * vg.Centimeter, 13 * vg.Centimeter
+	chartWidth, chartHeight = 34 * vg.Centimeter, 13 * vg.Centimeter
+	barsWidth               = 15 * vg.Centimeter
+	legendWidth             = 5 * vg.Centimeter
 	margin                  = 4 * vg.Millimeter
+	// A viewer without the font of the chart takes another one, up to a fifth wider.
+	slack = 7 * vg.Millimeter
 )
 
 // WriteCharts writes one SVG for each workload into a folder: purchases a second
@@ -51,14 +55,15 @@ func writeChart(path string, figures []Figures) error {
 	if err != nil {
 		return err
 	}
-	curves, err := latencyChart(figures)
+	curves, legend, err := latencyChart(figures)
 	if err != nil {
 		return err
 	}
 	canvas := vgsvg.New(chartWidth, chartHeight)
 	page := draw.New(canvas)
-	bars.Draw(draw.Crop(page, margin, -chartWidth/2, margin, -margin))
-	curves.Draw(draw.Crop(page, chartWidth/2, -margin, margin, -margin))
+	bars.Draw(draw.Crop(page, margin, barsWidth-chartWidth, margin, -margin))
+	curves.Draw(draw.Crop(page, barsWidth+margin, -legendWidth, margin, -margin))
+	legend.Draw(draw.Crop(page, chartWidth-legendWidth+margin, 0, margin, -margin-slack))
 	file, err := os.Create(path)
 	if err != nil {
 		return err
@@ -72,7 +77,7 @@ func writeChart(path string, figures []Figures) error {
 func barChart(figures []Figures) (*plot.Plot, error) {
 	p := plot.New()
 	p.Title.Text = figures[0].Workload + ": purchases per second"
-	p.X.Label.Text = "purchases/s, logarithmic; whiskers: lowest and highest repetition"
+	p.X.Label.Text = "purchases/s, logarithmic; whiskers: all repetitions"
 	p.X.Scale, p.X.Tick.Marker = plot.LogScale{}, decades{}
 	names := make([]string, len(figures))
 	highest := 10.0
@@ -82,6 +87,7 @@ func barChart(figures []Figures) (*plot.Plot, error) {
 	}
 	p.Add(bars{figures})
 	p.NominalY(names...)
+	p.Y.Padding = slack
 	// Room for the number behind the longest bar.
 	p.X.Min, p.X.Max = 1, math.Pow(10, math.Ceil(math.Log10(highest)))*4
 	p.Y.Min, p.Y.Max = -0.6, float64(len(figures))-0.4
@@ -95,7 +101,11 @@ type decades struct{}
 func (decades) Ticks(low, high float64) []plot.Tick {
 	var ticks []plot.Tick
 	for value := math.Pow(10, math.Floor(math.Log10(low))); value <= high; value *= 10 {
-		ticks = append(ticks, plot.Tick{Value: value, Label: strconv.FormatFloat(value, 'f', -1, 64)})
+		label := strconv.FormatFloat(value, 'f', -1, 64)
+		if value >= 1000 {
+			label = strconv.FormatFloat(value/1000, 'f', -1, 64) + "k"
+		}
+		ticks = append(ticks, plot.Tick{Value: value, Label: label})
 		for n := 2.0; n < 10; n++ {
 			ticks = append(ticks, plot.Tick{Value: n * value})
 		}
@@ -158,17 +168,17 @@ func fillBox(c *draw.Canvas, box vg.Rectangle, strategy string) {
 }
 
 // latencyChart has a curve for each strategy that sold anything. Its percentiles
-// are spread so that each nine of them takes the same room.
-func latencyChart(figures []Figures) (*plot.Plot, error) {
-	p := plot.New()
+// are spread so that each nine of them takes the same room. The legend stands beside it.
+func latencyChart(figures []Figures) (p *plot.Plot, legend plot.Legend, err error) {
+	p, legend = plot.New(), plot.NewLegend()
 	p.Title.Text = figures[0].Workload + ": latency"
 	p.X.Label.Text = "percentile"
 	p.Y.Label.Text = "ms, logarithmic"
 	p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, decades{}
 	p.X.Tick.Marker = percentiles
-	p.Legend.Top, p.Legend.Left = true, true
-	p.Legend.TextStyle.Font.Size = vg.Points(8)
-	p.Legend.ThumbnailWidth = vg.Points(36)
+	legend.Top, legend.Left = true, true
+	legend.TextStyle.Font.Size = vg.Points(9)
+	legend.Padding, legend.ThumbnailWidth = vg.Points(5), vg.Points(36)
 	p.Add(plotter.NewGrid())
 	lowest, highest := math.Inf(1), 1.0
 	for i, f := range figures {
@@ -182,16 +192,15 @@ func latencyChart(figures []Figures) (*plot.Plot, error) {
 		}
 		line, marks, err := plotter.NewLinePoints(points)
 		if err != nil {
-			return nil, err
+			return nil, legend, err
 		}
 		line.LineStyle, marks.GlyphStyle = strokeOf(i, f.Strategy)
 		p.Add(line, marks)
-		p.Legend.Add(f.Strategy, line, marks)
+		legend.Add(f.Strategy, line, marks)
 	}
 	p.X.Min, p.X.Max = 0, 3.05
-	// The legend stands above the curves.
-	p.Y.Min, p.Y.Max = math.Pow(10, math.Floor(math.Log10(min(lowest, 1)))), highest*300
-	return p, nil
+	p.Y.Min, p.Y.Max = math.Pow(10, math.Floor(math.Log10(min(lowest, 1)))), highest*2
+	return p, legend, nil
 }
 
 // nines counts the nines of a percentile: 90 is 1, 99 is 2, 99.9 is 3.
