@@ -84,7 +84,7 @@ func (w *Worker) checkShard(ctx context.Context, s *ledger.Shard, topology int64
 	defer cancel()
 	id, err := s.Identity(ctx)
 	switch {
-	case errors.Is(err, ledger.ErrWrongShard), errors.Is(err, ledger.ErrUnclaimed):
+	case errors.Is(err, ledger.ErrWrongShard), errors.Is(err, ledger.ErrUnclaimed), errors.Is(err, ledger.ErrUnguarded):
 		return err
 	case err != nil:
 		w.log.Warn("shard is down; going on without it", "shard", s.Name(), "error", err)

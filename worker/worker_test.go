@@ -14,6 +14,7 @@ import (
 
 	"github.com/holdfast-io/holdfast/api/cluster"
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
+	"github.com/holdfast-io/holdfast/worker/ledger"
 )
 
 // The whole point: whoever sells, wherever it is stored, each unit is sold once
@@ -306,6 +307,13 @@ func TestWorkerRefusesToStart(t *testing.T) {
 		if _, err := New(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("got %v, want %q", err, want)
 		}
+	}
+	if _, err := c.raw["us"].Exec(t.Context(), "ALTER TABLE purchases DISABLE TRIGGER purchases_under_fences"); err != nil {
+		t.Fatal(err)
+	}
+	whole := Config{Name: "a", Advertise: "127.0.0.1:1", Directory: c.directory, DSNs: c.dsns}
+	if _, err := New(t.Context(), whole); !errors.Is(err, ledger.ErrUnguarded) {
+		t.Errorf("trigger off: %v", err)
 	}
 	empty := cluster.Directory{Client: c.directory.Client, Prefix: c.directory.Prefix + "none/"}
 	if _, err := New(t.Context(), Config{Name: "a", Advertise: "x", Directory: empty}); !errors.Is(err, cluster.ErrNotInitialised) {
