@@ -3,6 +3,8 @@ package worker
 import (
 	"errors"
 	"fmt"
+
+	"github.com/holdfast-io/holdfast/worker/ledger"
 )
 
 var (
@@ -11,7 +13,10 @@ var (
 	// ErrDraining is returned when the worker is shutting down.
 	ErrDraining = errors.New("worker is draining")
 
-	errRequestIDReused = errors.New("request id was used with other content")
+	errRequestIDReused = ledger.ErrRequestIDReused
+	// errTakenBefore ends what takes units and has taken them before: whoever asked for it
+	// looks for the first outcome.
+	errTakenBefore = errors.New("units were taken before")
 )
 
 // InsufficientStockError refuses a purchase: when the tenure looked, fewer units
@@ -21,6 +26,20 @@ type InsufficientStockError struct{ Available int64 }
 func (e *InsufficientStockError) Error() string {
 	return fmt.Sprintf("%d units available", e.Available)
 }
+
+// LimitError refuses a purchase that goes beyond a limit of its product.
+type LimitError struct {
+	Limit string // the limit's name in the contract
+	Max   int64
+	Has   int64 // units that the customer has already, where that counts
+}
+
+func (e *LimitError) Error() string { return fmt.Sprintf("%s is %d", e.Limit, e.Max) }
+
+const (
+	maxPerPurchase = "max_per_purchase"
+	maxPerCustomer = "max_per_customer"
+)
 
 // ShardError names the shard that a call needed and that did not do its part.
 type ShardError struct {

@@ -56,10 +56,10 @@ func (s *service) GetProduct(ctx context.Context, req *holdfastv1.GetProductRequ
 
 // available reads a product under a tenure that is proved to be current after
 // the call began.
-func (s *service) available(ctx context.Context, productID string, create int64) (*ledger.Product, int64, error) {
+func (s *service) available(ctx context.Context, productID string, create *ledger.Product) (*ledger.Product, int64, error) {
 	for {
 		t, err := s.tenures.get(ctx, productID, create)
-		if errors.Is(err, ErrProductNotFound) && create > 0 {
+		if errors.Is(err, ErrProductNotFound) && create != nil {
 			continue // joined an attempt that was not to create it
 		}
 		if err != nil {

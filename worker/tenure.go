@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"context"
 	"errors"
 	"sync"
 	"time"
@@ -27,8 +28,9 @@ type tenure struct {
 	onEnd   func()        // called once when that is so; set before anything is admitted
 
 	mu        sync.Mutex
-	available int64 // units that may still be admitted
-	inFlight  int64 // units sent to a lane and not settled
+	available int64   // units that may still be admitted
+	released  []int64 // units that each shard has given back, as far as is known; of available
+	inFlight  int64   // units sent to a lane and not settled
 	doubtful  int64 // units that may be stored in a shard that does not answer
 	doubt     error // what those are told who would need them
 	unsettled int   // sales sent to a lane, to commit or to verify
@@ -44,13 +46,15 @@ type tenure struct {
 	gone    chan struct{} // closed when its lock is released as well
 }
 
-// sale is one purchase on its way, and all buyers that wait for it.
+// sale is one purchase on its way, and all buyers that wait for it. So is whatever else
+// takes units.
 type sale struct {
 	region   string
 	row      ledger.Purchase
+	special  special // nil for a purchase
 	tenure   *tenure
-	replayed bool  // met an earlier purchase at commit
-	left     int64 // what was available when it was found not to fit
+	replayed bool // met an earlier purchase at commit
+	short    shortage
 
 	first  told   // the buyer who came first
 	others []told // with the same request id
@@ -62,11 +66,22 @@ func (s *sale) key() saleKey { return saleKey{s.region, s.row.RequestID} }
 // call the tenure.
 type told func(stored *ledger.Purchase, err error)
 
-func newTenure(f ledger.Fence, p ledger.Product, available int64, lock *lockmgr.Lock, lanes *lanes) *tenure {
+// special commits, alone, what takes units and is no new purchase.
+type special func(ctx context.Context, s shard, f ledger.Fence) (ledger.Outcome, error)
+
+// shortage is what the tenure could have had of its product when a sale was found not to
+// fit, and what it knew by then to be given back. What the shards have given back is read
+// after that; so if the sale does not fit with that either, there was a moment since it
+// came in which it did not fit.
+type shortage struct{ available, possible, released int64 }
+
+func newTenure(
+	f ledger.Fence, p ledger.Product, available int64, released []int64, lock *lockmgr.Lock, lanes *lanes,
+) *tenure {
 	now := time.Now()
 	return &tenure{
-		fence: f, product: p, available: available, lock: lock, lanes: lanes, began: now, lastUsed: now,
-		over: make(chan struct{}), onEnd: func() {},
+		fence: f, product: p, available: available, released: released, lock: lock, lanes: lanes,
+		began: now, lastUsed: now, over: make(chan struct{}), onEnd: func() {},
 	}
 }
 
@@ -87,7 +102,10 @@ func (t *tenure) admit(p Purchase, buyer told) error {
 		s.others = append(s.others, buyer)
 		return nil
 	}
-	s := &sale{region: p.Region, row: p.row(&t.fence), tenure: t, first: buyer}
+	if limit := t.product.MaxPerPurchase; limit != nil && p.Amount > *limit && p.special == nil {
+		return &LimitError{Limit: maxPerPurchase, Max: *limit}
+	}
+	s := &sale{region: p.Region, row: p.row(&t.fence), special: p.special, tenure: t, first: buyer}
 	t.pending.add(s)
 	t.place(s)
 	return nil
@@ -131,9 +149,28 @@ func (t *tenure) place(s *sale) {
 			t.finish(s, nil, t.doubt)
 			return
 		}
-		s.left = t.available
+		s.short = shortage{t.available, t.available + t.inFlight, t.givenBack()}
 		t.unsettled++
-		t.lanes.verify(s)
+		t.lanes.recount(s)
+	}
+}
+
+// givenBack is what is known to be given back. Caller holds mu.
+func (t *tenure) givenBack() (units int64) {
+	for _, r := range t.released {
+		units += r
+	}
+	return units
+}
+
+// learn takes in what the shards have given back, in the order of the lanes. What is
+// known only ever grows, and answers come in any order. Caller holds mu.
+func (t *tenure) learn(released []int64) {
+	for i, units := range released {
+		if units > t.released[i] {
+			t.available += units - t.released[i]
+			t.released[i] = units
+		}
 	}
 }
 
@@ -161,6 +198,9 @@ func (t *tenure) committed(s *sale, outcome ledger.Outcome, err error) {
 	case outcome == ledger.Inserted:
 		t.inFlight -= s.row.Amount
 		t.finish(s, &s.row, nil)
+	case outcome == ledger.Replayed && s.special != nil:
+		t.giveBack(s)
+		t.finish(s, nil, errTakenBefore)
 	case outcome == ledger.Replayed:
 		t.giveBack(s)
 		s.replayed = true
@@ -175,8 +215,8 @@ func (t *tenure) giveBack(s *sale) {
 	t.available += s.row.Amount
 }
 
-// verified is told by the lane what a read of the shard says of a sale that
-// does not fit, or that met an earlier one.
+// verified is told by the lane what a read of the sale's own shard says of a sale that met
+// an earlier one.
 func (t *tenure) verified(s *sale, c ledger.Checked, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -185,15 +225,50 @@ func (t *tenure) verified(s *sale, c ledger.Checked, err error) {
 	switch {
 	case err != nil:
 		t.finish(s, nil, err)
-	case c.First != nil && sameContent(c.First, s.asPurchase()):
-		t.finish(s, c.First, nil)
-	case c.First != nil:
+	case !t.repeats(s, c.First):
+		t.end() // what it met is not there: the shard is another one than it was
+		t.finish(s, nil, errTenureEnded)
+	}
+}
+
+// repeats finishes a sale that repeats a purchase which is stored.
+func (t *tenure) repeats(s *sale, first *ledger.Purchase) bool {
+	switch {
+	case first == nil:
+		return false
+	case sameContent(first, s.asPurchase()):
+		t.finish(s, first, nil)
+	default:
 		t.finish(s, nil, errRequestIDReused)
-	case !c.Current || s.replayed:
+	}
+	return true
+}
+
+// recounted is told by the lanes what a read of every shard says of a sale that does not
+// fit.
+func (t *tenure) recounted(s *sale, r recount) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.unsettled--
+	t.moved = time.Now()
+	t.learn(r.released)
+	more := t.givenBack() - s.short.released
+	switch {
+	case t.repeats(s, r.first):
+	case !r.current:
 		t.end()
 		t.finish(s, nil, errTenureEnded)
+	case r.err != nil:
+		t.finish(s, nil, r.err)
+	case t.ended:
+		t.finish(s, nil, errTenureEnded)
+	case s.row.Amount <= s.short.possible+more:
+		t.place(s)
 	default:
-		t.finish(s, nil, &InsufficientStockError{Available: s.left})
+		t.finish(s, nil, &InsufficientStockError{Available: s.short.available + more})
+	}
+	if more > 0 {
+		t.retryWaiting()
 	}
 }
 
@@ -254,11 +329,13 @@ func (t *tenure) signalSettled() {
 	}
 }
 
-// left is what may still be admitted now.
-func (t *tenure) left() (available int64, ended bool) {
+// left is what may still be admitted now, with what the shards have given back.
+func (t *tenure) left(released []int64) (available int64, ended bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.lastUsed = time.Now()
+	t.learn(released)
+	t.retryWaiting()
 	return t.available, t.ended
 }
 
@@ -291,7 +368,7 @@ func (t *tenure) stopWhenIdle(limit time.Duration) {
 func (s *sale) asPurchase() Purchase {
 	return Purchase{
 		ProductID: s.row.ProductID, Region: s.region, RequestID: s.row.RequestID, Amount: s.row.Amount,
-		CustomerID: s.row.CustomerID, PaymentMethod: s.row.PaymentMethod,
+		CustomerID: s.row.CustomerID, PaymentMethod: s.row.PaymentMethod, ExpireTime: s.row.ExpireTime,
 	}
 }
 
@@ -300,6 +377,9 @@ type Purchase struct {
 	ProductID, Region, RequestID string
 	Amount                       int64
 	CustomerID, PaymentMethod    string
+	ExpireTime                   *time.Time // of a hold; nil for a purchase that is confirmed at once
+
+	special special // of what takes units and is no new purchase
 }
 
 // row is the purchase as it is to be stored. The id is in order of time
@@ -307,12 +387,14 @@ type Purchase struct {
 func (p Purchase) row(fence *ledger.Fence) ledger.Purchase {
 	return ledger.Purchase{
 		PurchaseID: uuid.Must(uuid.NewV7()), ProductID: p.ProductID, RequestID: p.RequestID, Amount: p.Amount,
-		CustomerID: p.CustomerID, PaymentMethod: p.PaymentMethod, Fence: fence,
+		CustomerID: p.CustomerID, PaymentMethod: p.PaymentMethod, ExpireTime: p.ExpireTime, Fence: fence,
 	}
 }
 
-// sameContent tells a repetition from a request id that was used twice.
+// sameContent tells a repetition from a request id that was used twice. When a hold ends is
+// reckoned from when it was asked for, so a repetition may have another end.
 func sameContent(row *ledger.Purchase, p Purchase) bool {
 	return row.ProductID == p.ProductID && row.Amount == p.Amount &&
-		row.CustomerID == p.CustomerID && row.PaymentMethod == p.PaymentMethod
+		row.CustomerID == p.CustomerID && row.PaymentMethod == p.PaymentMethod &&
+		(row.ExpireTime == nil) == (p.ExpireTime == nil)
 }

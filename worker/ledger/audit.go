@@ -32,19 +32,32 @@ type account struct {
 	ProductID       string
 	AmountInStorage *int64 // nil: the shard has no such product
 	Purchased       *int64 // nil: the shard has no such fence
-	Units           int64  // recounted from rows
-	Rows            int64
-	AboveFence      int64 // rows whose (topology, token) is above the fence's
+	Released        int64
+	Taken           int64 // units recounted from rows: all that were ever admitted
+	GivenBack       int64 // and all that were given back
+	Delivered       int64 // added to the storage
+	Missing         int64 // found missing there
+	Rows            int64 // purchases
+	AboveFence      int64 // purchases whose (topology, token) is above the fence's
 }
+
+// units are those that customers have.
+func (a *account) units() int64 { return a.Taken - a.GivenBack }
 
 // One statement is one snapshot: the running totals and the rows agree in it
 // also while sales go on.
 const selectAccounts = `
-SELECT product_id, p.amount_in_storage, f.purchased,
-       coalesce(s.units, 0)::bigint, coalesce(s.rows, 0), coalesce(s.above_fence, 0)
+SELECT product_id, p.amount_in_storage, f.purchased, coalesce(r.released, 0),
+       coalesce(s.taken, 0)::bigint, coalesce(s.given_back, 0)::bigint,
+       coalesce(d.delivered, 0)::bigint, coalesce(d.missing, 0)::bigint,
+       coalesce(s.rows, 0), coalesce(s.above_fence, 0)
   FROM products p
   FULL JOIN fences f USING (product_id)
-  FULL JOIN (SELECT u.product_id, sum(u.amount) AS units, count(*) AS rows,
+  FULL JOIN releases r USING (product_id)
+  FULL JOIN (SELECT product_id, sum(amount) FILTER (WHERE amount > 0) AS delivered,
+                    -sum(amount) FILTER (WHERE amount < 0) AS missing
+               FROM deliveries GROUP BY product_id) d USING (product_id)
+  FULL JOIN (SELECT u.product_id, sum(u.amount + u.readmitted) AS taken, sum(u.released) AS given_back, count(*) AS rows,
                     count(*) FILTER (WHERE (u.topology, u.token) > (f.topology, f.token)) AS above_fence
                FROM purchases u LEFT JOIN fences f USING (product_id)
               GROUP BY u.product_id) s USING (product_id)`
@@ -72,8 +85,9 @@ func (s *Shard) accounts(ctx context.Context) ([]account, error) {
 }
 
 // Audit recounts every shard from its rows and holds the sums against the
-// storage, the running totals and the fences. It may run while sales go on: as
-// long as nothing is given back, what it calls oversold is.
+// storage, the running totals and the fences. It may run while sales go on, but what it
+// calls oversold need not be then: units that one shard has given back while it was read
+// may have been sold by another one.
 func Audit(ctx context.Context, shards []*Shard) (*AuditReport, error) {
 	perShard := make([][]account, len(shards))
 	g, gctx := errgroup.WithContext(ctx)
@@ -100,7 +114,7 @@ func Audit(ctx context.Context, shards []*Shard) (*AuditReport, error) {
 }
 
 // stock is what all shards say of one product.
-type stock struct{ storage, units int64 }
+type stock struct{ storage, delivered, units int64 }
 
 func (r *AuditReport) addAccount(shard string, a account, union map[string]*stock) {
 	st := union[a.ProductID]
@@ -108,9 +122,10 @@ func (r *AuditReport) addAccount(shard string, a account, union map[string]*stoc
 		st = &stock{}
 		union[a.ProductID] = st
 	}
-	st.units += a.Units
+	st.units += a.units()
+	st.delivered += a.Delivered - a.Missing
 	r.Purchases += a.Rows
-	r.Units += a.Units
+	r.Units += a.units()
 	found := func(format string, args ...any) {
 		r.Findings = append(r.Findings, Finding{a.ProductID, shard, fmt.Sprintf(format, args...)})
 	}
@@ -124,8 +139,11 @@ func (r *AuditReport) addAccount(shard string, a account, union map[string]*stoc
 	switch {
 	case a.Purchased == nil && a.Rows > 0:
 		found("%d purchases without a fence", a.Rows)
-	case a.Purchased != nil && *a.Purchased != a.Units:
-		found("running total %d, but the rows sum to %d", *a.Purchased, a.Units)
+	case a.Purchased != nil && *a.Purchased != a.Taken+a.Missing:
+		found("running total %d, but the rows sum to %d", *a.Purchased, a.Taken+a.Missing)
+	}
+	if given := a.GivenBack + a.Delivered; a.Released != given {
+		found("running total of what was given back %d, but the rows sum to %d", a.Released, given)
 	}
 	if a.AboveFence > 0 {
 		found("%d purchases carry a token above the fence's", a.AboveFence)
@@ -139,7 +157,7 @@ func (r *AuditReport) addStock(id string, st *stock) {
 	if st.storage == 0 && st.units > 0 {
 		r.Findings = append(r.Findings, Finding{id, "", "purchases of a product that no shard knows"})
 	}
-	if over := st.units - st.storage; over > 0 {
+	if over := st.units - st.storage - st.delivered; over > 0 {
 		r.Oversold += over
 		r.Findings = append(r.Findings, Finding{id, "", fmt.Sprintf("oversold by %d units", over)})
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"maps"
+	"slices"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -19,12 +21,18 @@ type Check struct {
 
 // Checked answers a Check.
 type Checked struct {
-	Current bool      // the fence is still the tenure's
-	First   *Purchase // the earlier purchase with that request id, or nil
+	Current  bool      // the fence is still the tenure's
+	Released int64     // units that the shard has given back to the product's stock
+	First    *Purchase // the earlier purchase with that request id, or nil
 }
 
 const purchaseColumns = `
-p.purchase_id, p.product_id, p.request_id, p.amount, p.customer_id, p.payment_method, p.state, p.create_time`
+p.purchase_id, p.product_id, p.request_id, p.amount, p.customer_id, p.payment_method, p.state, p.create_time,
+p.expire_time, p.released, p.readmitted`
+
+const selectReleased = `
+SELECT r.product_id, r.released
+  FROM unnest(@distinct_ids::text[]) AS c (product_id) JOIN releases r ON r.product_id = ANY (ARRAY[c.product_id])`
 
 const verifyFences = `
 SELECT f.tenure_id IS NOT DISTINCT FROM c.tenure_id
@@ -45,13 +53,24 @@ SELECT` + purchaseColumns + `
 //
 // First outcomes are read after the fences, by a newer snapshot: what an older
 // tenure committed before it was fenced is seen.
+//
+// Holds of these products whose time is up are expired first, so that nobody is told that
+// the units are not there which they have.
 func (s *Shard) Verify(ctx context.Context, checks []Check) ([]Checked, error) {
 	n := len(checks)
 	products, tenures, requests := make([]string, n), make(uuids, n), make([]string, n)
+	distinct := make(map[string]int64, n) // products, with what was given back
 	for i, c := range checks {
 		products[i], tenures[i], requests[i] = c.ProductID, c.TenureID, c.RequestID
+		distinct[c.ProductID] = 0
 	}
-	args := pgx.NamedArgs{"product_ids": products, "tenure_ids": tenures, "request_ids": requests}
+	if err := s.expireDue(ctx, slices.Sorted(maps.Keys(distinct))); err != nil {
+		return nil, s.readError("verify", err)
+	}
+	args := pgx.NamedArgs{
+		"product_ids": products, "tenure_ids": tenures, "request_ids": requests,
+		"distinct_ids": slices.Sorted(maps.Keys(distinct)),
+	}
 	answers := make([]Checked, 0, n)
 	first := map[[2]string]*Purchase{}
 	batch := &pgx.Batch{}
@@ -70,11 +89,13 @@ func (s *Shard) Verify(ctx context.Context, checks []Check) ([]Checked, error) {
 		}
 		return err
 	})
+	batch.Queue(selectReleased, args).Query(intoMap(distinct))
 	if err := s.pool.SendBatch(ctx, batch).Close(); err != nil {
 		return nil, s.readError("verify", err)
 	}
 	for i, c := range checks {
 		answers[i].First = first[[2]string{c.ProductID, c.RequestID}]
+		answers[i].Released = distinct[c.ProductID]
 	}
 	return answers, nil
 }
@@ -111,7 +132,7 @@ func (s *Shard) TheseProducts(ctx context.Context, ids []string) ([]*Product, er
 }
 
 const selectProducts = `
-SELECT product_id, amount_in_storage, create_time FROM products
+SELECT product_id, amount_in_storage, create_time, max_per_customer, max_per_purchase FROM products
  WHERE product_id > @after ORDER BY product_id LIMIT @limit`
 
 // Products reads the next products after an id, in order of id.
@@ -122,18 +143,31 @@ func (s *Shard) Products(ctx context.Context, after string, limit int) ([]Produc
 }
 
 const selectTotals = `
-SELECT product_id, purchased FROM fences WHERE product_id = ANY(@product_ids)`
+SELECT f.product_id, f.purchased - coalesce(r.released, 0)
+  FROM fences f LEFT JOIN releases r ON r.product_id = f.product_id
+ WHERE f.product_id = ANY(@product_ids)`
 
-// Totals reads the units that this shard has sold of each product.
+// Totals reads the units that this shard has sold of each product, less those that it has
+// given back.
 func (s *Shard) Totals(ctx context.Context, productIDs []string) (map[string]int64, error) {
 	totals := make(map[string]int64, len(productIDs))
-	rows, _ := s.pool.Query(ctx, selectTotals, pgx.NamedArgs{"product_ids": productIDs})
-	var (
-		id        string
-		purchased int64
-	)
-	_, err := pgx.ForEachRow(rows, []any{&id, &purchased}, func() error { totals[id] = purchased; return nil })
+	rows, err := s.pool.Query(ctx, selectTotals, pgx.NamedArgs{"product_ids": productIDs})
+	if err == nil {
+		err = intoMap(totals)(rows)
+	}
 	return totals, s.readError("read totals", err)
+}
+
+// intoMap reads rows of an id and an amount.
+func intoMap(amounts map[string]int64) func(pgx.Rows) error {
+	return func(rows pgx.Rows) error {
+		var (
+			id     string
+			amount int64
+		)
+		_, err := pgx.ForEachRow(rows, []any{&id, &amount}, func() error { amounts[id] = amount; return nil })
+		return err
+	}
 }
 
 const selectPurchase = `SELECT` + purchaseColumns + ` FROM purchases p WHERE p.purchase_id = @purchase_id`

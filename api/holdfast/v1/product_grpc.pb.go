@@ -19,9 +19,10 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	ProductService_CreateProduct_FullMethodName = "/holdfast.v1.ProductService/CreateProduct"
-	ProductService_GetProduct_FullMethodName    = "/holdfast.v1.ProductService/GetProduct"
-	ProductService_ListProducts_FullMethodName  = "/holdfast.v1.ProductService/ListProducts"
+	ProductService_CreateProduct_FullMethodName  = "/holdfast.v1.ProductService/CreateProduct"
+	ProductService_GetProduct_FullMethodName     = "/holdfast.v1.ProductService/GetProduct"
+	ProductService_ListProducts_FullMethodName   = "/holdfast.v1.ProductService/ListProducts"
+	ProductService_CreateDelivery_FullMethodName = "/holdfast.v1.ProductService/CreateDelivery"
 )
 
 // ProductServiceClient is the client API for ProductService service.
@@ -41,6 +42,11 @@ type ProductServiceClient interface {
 	// shard in turn while sales go on: good for a catalogue, not exact as in
 	// GetProduct.
 	ListProducts(ctx context.Context, in *ListProductsRequest, opts ...grpc.CallOption) (*ListProductsResponse, error)
+	// Adds units to what may be sold of a product, or takes away what was found missing.
+	// Taking away more than is unsold is FAILED_PRECONDITION, reason INSUFFICIENT_STOCK.
+	// The call may be repeated with the same request_id at any time: the first delivery
+	// is answered.
+	CreateDelivery(ctx context.Context, in *CreateDeliveryRequest, opts ...grpc.CallOption) (*Delivery, error)
 }
 
 type productServiceClient struct {
@@ -81,6 +87,16 @@ func (c *productServiceClient) ListProducts(ctx context.Context, in *ListProduct
 	return out, nil
 }
 
+func (c *productServiceClient) CreateDelivery(ctx context.Context, in *CreateDeliveryRequest, opts ...grpc.CallOption) (*Delivery, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Delivery)
+	err := c.cc.Invoke(ctx, ProductService_CreateDelivery_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ProductServiceServer is the server API for ProductService service.
 // All implementations must embed UnimplementedProductServiceServer
 // for forward compatibility.
@@ -98,6 +114,11 @@ type ProductServiceServer interface {
 	// shard in turn while sales go on: good for a catalogue, not exact as in
 	// GetProduct.
 	ListProducts(context.Context, *ListProductsRequest) (*ListProductsResponse, error)
+	// Adds units to what may be sold of a product, or takes away what was found missing.
+	// Taking away more than is unsold is FAILED_PRECONDITION, reason INSUFFICIENT_STOCK.
+	// The call may be repeated with the same request_id at any time: the first delivery
+	// is answered.
+	CreateDelivery(context.Context, *CreateDeliveryRequest) (*Delivery, error)
 	mustEmbedUnimplementedProductServiceServer()
 }
 
@@ -116,6 +137,9 @@ func (UnimplementedProductServiceServer) GetProduct(context.Context, *GetProduct
 }
 func (UnimplementedProductServiceServer) ListProducts(context.Context, *ListProductsRequest) (*ListProductsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListProducts not implemented")
+}
+func (UnimplementedProductServiceServer) CreateDelivery(context.Context, *CreateDeliveryRequest) (*Delivery, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateDelivery not implemented")
 }
 func (UnimplementedProductServiceServer) mustEmbedUnimplementedProductServiceServer() {}
 func (UnimplementedProductServiceServer) testEmbeddedByValue()                        {}
@@ -192,6 +216,24 @@ func _ProductService_ListProducts_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ProductService_CreateDelivery_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreateDeliveryRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ProductServiceServer).CreateDelivery(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ProductService_CreateDelivery_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ProductServiceServer).CreateDelivery(ctx, req.(*CreateDeliveryRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ProductService_ServiceDesc is the grpc.ServiceDesc for ProductService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -210,6 +252,10 @@ var ProductService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListProducts",
 			Handler:    _ProductService_ListProducts_Handler,
+		},
+		{
+			MethodName: "CreateDelivery",
+			Handler:    _ProductService_CreateDelivery_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -8,6 +8,7 @@ package workerv1
 
 import (
 	context "context"
+	v1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
 	grpc "google.golang.org/grpc"
 	codes "google.golang.org/grpc/codes"
 	status "google.golang.org/grpc/status"
@@ -19,7 +20,8 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	WorkerService_Sell_FullMethodName = "/holdfast.worker.v1.WorkerService/Sell"
+	WorkerService_Sell_FullMethodName    = "/holdfast.worker.v1.WorkerService/Sell"
+	WorkerService_Readmit_FullMethodName = "/holdfast.worker.v1.WorkerService/Readmit"
 )
 
 // WorkerServiceClient is the client API for WorkerService service.
@@ -32,6 +34,9 @@ type WorkerServiceClient interface {
 	// Carries purchases that were validated, and have a region and a request_id.
 	// Each is decided by itself, and answered as soon as it is.
 	Sell(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SellRequest, SellResponse], error)
+	// Confirms a purchase that has expired, in its product's tenure. Asked after
+	// ConfirmPurchase has answered that there is need to (reason TO_READMIT).
+	Readmit(ctx context.Context, in *ReadmitRequest, opts ...grpc.CallOption) (*v1.Purchase, error)
 }
 
 type workerServiceClient struct {
@@ -55,6 +60,16 @@ func (c *workerServiceClient) Sell(ctx context.Context, opts ...grpc.CallOption)
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type WorkerService_SellClient = grpc.BidiStreamingClient[SellRequest, SellResponse]
 
+func (c *workerServiceClient) Readmit(ctx context.Context, in *ReadmitRequest, opts ...grpc.CallOption) (*v1.Purchase, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(v1.Purchase)
+	err := c.cc.Invoke(ctx, WorkerService_Readmit_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // WorkerServiceServer is the server API for WorkerService service.
 // All implementations must embed UnimplementedWorkerServiceServer
 // for forward compatibility.
@@ -65,6 +80,9 @@ type WorkerServiceServer interface {
 	// Carries purchases that were validated, and have a region and a request_id.
 	// Each is decided by itself, and answered as soon as it is.
 	Sell(grpc.BidiStreamingServer[SellRequest, SellResponse]) error
+	// Confirms a purchase that has expired, in its product's tenure. Asked after
+	// ConfirmPurchase has answered that there is need to (reason TO_READMIT).
+	Readmit(context.Context, *ReadmitRequest) (*v1.Purchase, error)
 	mustEmbedUnimplementedWorkerServiceServer()
 }
 
@@ -77,6 +95,9 @@ type UnimplementedWorkerServiceServer struct{}
 
 func (UnimplementedWorkerServiceServer) Sell(grpc.BidiStreamingServer[SellRequest, SellResponse]) error {
 	return status.Error(codes.Unimplemented, "method Sell not implemented")
+}
+func (UnimplementedWorkerServiceServer) Readmit(context.Context, *ReadmitRequest) (*v1.Purchase, error) {
+	return nil, status.Error(codes.Unimplemented, "method Readmit not implemented")
 }
 func (UnimplementedWorkerServiceServer) mustEmbedUnimplementedWorkerServiceServer() {}
 func (UnimplementedWorkerServiceServer) testEmbeddedByValue()                       {}
@@ -106,13 +127,36 @@ func _WorkerService_Sell_Handler(srv interface{}, stream grpc.ServerStream) erro
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type WorkerService_SellServer = grpc.BidiStreamingServer[SellRequest, SellResponse]
 
+func _WorkerService_Readmit_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReadmitRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkerServiceServer).Readmit(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkerService_Readmit_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkerServiceServer).Readmit(ctx, req.(*ReadmitRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // WorkerService_ServiceDesc is the grpc.ServiceDesc for WorkerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
 var WorkerService_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "holdfast.worker.v1.WorkerService",
 	HandlerType: (*WorkerServiceServer)(nil),
-	Methods:     []grpc.MethodDesc{},
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Readmit",
+			Handler:    _WorkerService_Readmit_Handler,
+		},
+	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "Sell",
