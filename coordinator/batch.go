@@ -22,7 +22,7 @@ func (s *service) BatchCreatePurchases(
 	}
 	until, topology := s.until(ctx), s.router.known()
 	for i, r := range req.GetRequests() {
-		if fill(r, topology) {
+		if r.GetHold() == nil && fill(r, topology) {
 			continue
 		}
 		if err := s.complete(ctx, until, r, fmt.Sprintf("requests[%d].", i)); err != nil {

@@ -33,6 +33,7 @@ type Config struct {
 	AttemptTimeout time.Duration // 3 s; until a worker that does not answer is passed over
 	DrainTimeout   time.Duration // 10 s
 	MaxInFlight    int           // 20,000; purchases under way at each worker
+	DefaultHold    time.Duration // 10 min; for holds of which nobody says how long they last
 }
 
 // Coordinator is the front door.
@@ -48,6 +49,9 @@ func New(cfg Config) (*Coordinator, error) {
 	if cfg.Directory.Client == nil {
 		return nil, errors.New("coordinator: etcd client is required")
 	}
+	if cfg.DefaultHold < 0 {
+		return nil, errors.New("coordinator: default-hold must be above 0")
+	}
 	if cfg.MaxInFlight < 0 {
 		return nil, errors.New("coordinator: max-in-flight must be at least 1")
 	}
@@ -55,6 +59,7 @@ func New(cfg Config) (*Coordinator, error) {
 	cfg.AttemptTimeout = cmp.Or(cfg.AttemptTimeout, 3*time.Second)
 	cfg.DrainTimeout = cmp.Or(cfg.DrainTimeout, 10*time.Second)
 	cfg.MaxInFlight = cmp.Or(cfg.MaxInFlight, 20_000)
+	cfg.DefaultHold = cmp.Or(cfg.DefaultHold, 10*time.Minute)
 	if cfg.Logger == nil {
 		cfg.Logger = hclog.NewNullLogger()
 	}
@@ -75,7 +80,7 @@ func New(cfg Config) (*Coordinator, error) {
 	})
 	return &Coordinator{
 		cfg: cfg, router: r, log: cfg.Logger.Named("coordinator"),
-		service: &service{router: r, validate: validator, deadline: cfg.Deadline},
+		service: &service{router: r, validate: validator, deadline: cfg.Deadline, hold: cfg.DefaultHold},
 	}, nil
 }
 

@@ -23,6 +23,7 @@ type service struct {
 	router   *router
 	validate protovalidate.Validator
 	deadline time.Duration // for callers that set none
+	hold     time.Duration // for holds of which nobody says how long they last
 }
 
 // answerMargin is how long before the caller's deadline the last word is said.
@@ -122,6 +123,9 @@ func (s *service) sell(
 // the first time: from then on it can be repeated on any worker. The path says
 // where in a larger request it stands.
 func (s *service) complete(ctx context.Context, until time.Time, req *holdfastv1.CreatePurchaseRequest, path string) error {
+	if err := s.fillHold(req.GetHold(), path); err != nil {
+		return err
+	}
 	if fill(req, s.router.known()) {
 		return nil
 	}

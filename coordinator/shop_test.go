@@ -28,6 +28,7 @@ type shop struct {
 	products  map[string]*holdfastv1.Product
 	purchases []*holdfastv1.Purchase
 	calls     []call
+	changes   onChange // nil when the test is not about changes
 }
 
 // call is a call that has reached a worker.
@@ -165,4 +166,39 @@ func (s *shop) ListPurchases(_ context.Context, req *holdfastv1.ListPurchasesReq
 		}
 	}
 	return resp, nil
+}
+
+// onChange answers a change of a purchase that has reached a worker.
+type onChange func(req proto.Message) (*holdfastv1.Purchase, error)
+
+func (s *shop) change(req proto.Message) (*holdfastv1.Purchase, error) {
+	s.mu.Lock()
+	answer := s.changes
+	s.mu.Unlock()
+	if answer == nil {
+		return nil, status.Error(codes.Unimplemented, "the test did not say what to answer")
+	}
+	return answer(req)
+}
+
+func (s *shop) ExtendPurchase(_ context.Context, req *holdfastv1.ExtendPurchaseRequest) (*holdfastv1.Purchase, error) {
+	return s.change(req)
+}
+
+func (s *shop) ConfirmPurchase(_ context.Context, req *holdfastv1.ConfirmPurchaseRequest) (*holdfastv1.Purchase, error) {
+	return s.change(req)
+}
+
+func (s *shop) CancelPurchase(_ context.Context, req *holdfastv1.CancelPurchaseRequest) (*holdfastv1.Purchase, error) {
+	return s.change(req)
+}
+
+func (s *shop) ReturnPurchase(_ context.Context, req *holdfastv1.ReturnPurchaseRequest) (*holdfastv1.Purchase, error) {
+	return s.change(req)
+}
+
+func (s *shop) CreateDelivery(_ context.Context, req *holdfastv1.CreateDeliveryRequest) (*holdfastv1.Delivery, error) {
+	return &holdfastv1.Delivery{
+		DeliveryId: "d-1", ProductId: req.GetProductId(), Amount: req.GetAmount(), RequestId: req.GetRequestId(), CreateTime: opened,
+	}, nil
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/holdfast-io/holdfast/api/cluster"
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
+	workerv1 "github.com/holdfast-io/holdfast/api/holdfast/worker/v1"
 	"github.com/holdfast-io/holdfast/api/link"
 	"github.com/holdfast-io/holdfast/deploy/local/localtest"
 	"github.com/holdfast-io/holdfast/lockmgr"
@@ -53,8 +54,9 @@ type node struct {
 	*Worker
 	holdfastv1.ProductServiceClient
 	holdfastv1.PurchaseServiceClient
-	link *link.Link
-	stop func() error // idempotent
+	workers workerv1.WorkerServiceClient
+	link    *link.Link
+	stop    func() error // idempotent
 }
 
 // start runs a worker until the test ends, or stop is called.
@@ -82,7 +84,8 @@ func (c *testCluster) start(t *testing.T, name string, change ...func(*Config)) 
 	n := &node{
 		Worker: w, ProductServiceClient: holdfastv1.NewProductServiceClient(conn),
 		PurchaseServiceClient: holdfastv1.NewPurchaseServiceClient(conn), link: link.New(conn, 1000),
-		stop: sync.OnceValue(func() error { cancel(); return <-ran }),
+		workers: workerv1.NewWorkerServiceClient(conn),
+		stop:    sync.OnceValue(func() error { cancel(); return <-ran }),
 	}
 	t.Cleanup(func() {
 		if err := n.stop(); err != nil {

@@ -56,9 +56,12 @@ type LockError struct{ cause error }
 func (e *LockError) Error() string { return fmt.Sprintf("acquire lock: %v", e.cause) }
 func (e *LockError) Unwrap() error { return e.cause }
 
-// ProductExistsError says that a product exists with another amount.
-type ProductExistsError struct{ AmountInStorage int64 }
+// ProductExistsError says that a product exists with another value of a field.
+type ProductExistsError struct {
+	Field string
+	Value int64
+}
 
 func (e *ProductExistsError) Error() string {
-	return fmt.Sprintf("exists with amount_in_storage %d", e.AmountInStorage)
+	return fmt.Sprintf("exists with %s %d", e.Field, e.Value)
 }

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
+	workerv1 "github.com/holdfast-io/holdfast/api/holdfast/worker/v1"
 	"github.com/holdfast-io/holdfast/api/link"
 )
 
@@ -71,4 +72,29 @@ func (f *front) GetPurchase(ctx context.Context, req *holdfastv1.GetPurchaseRequ
 
 func (f *front) ListPurchases(ctx context.Context, req *holdfastv1.ListPurchasesRequest) (*holdfastv1.ListPurchasesResponse, error) {
 	return pass(ctx, f, req, (*service).ListPurchases)
+}
+
+func (f *front) ExtendPurchase(ctx context.Context, req *holdfastv1.ExtendPurchaseRequest) (*holdfastv1.Purchase, error) {
+	return pass(ctx, f, req, (*service).ExtendPurchase)
+}
+
+func (f *front) ConfirmPurchase(ctx context.Context, req *holdfastv1.ConfirmPurchaseRequest) (*holdfastv1.Purchase, error) {
+	return pass(ctx, f, req, (*service).ConfirmPurchase)
+}
+
+func (f *front) CancelPurchase(ctx context.Context, req *holdfastv1.CancelPurchaseRequest) (*holdfastv1.Purchase, error) {
+	return pass(ctx, f, req, (*service).CancelPurchase)
+}
+
+func (f *front) ReturnPurchase(ctx context.Context, req *holdfastv1.ReturnPurchaseRequest) (*holdfastv1.Purchase, error) {
+	return pass(ctx, f, req, (*service).ReturnPurchase)
+}
+
+func (f *front) CreateDelivery(ctx context.Context, req *holdfastv1.CreateDeliveryRequest) (*holdfastv1.Delivery, error) {
+	return pass(ctx, f, req, (*service).CreateDelivery)
+}
+
+// readmit is what coordinators ask beside the public contract.
+func (f *front) readmit(ctx context.Context, req *workerv1.ReadmitRequest) (*holdfastv1.Purchase, error) {
+	return pass(ctx, f, req, (*service).readmit)
 }

@@ -11,6 +11,7 @@ type metrics struct {
 	tenuresBegun  prometheus.Counter
 	tenuresFailed prometheus.Counter
 	tenures       prometheus.Gauge
+	holdsExpired  prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) *metrics {
@@ -28,6 +29,9 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		}),
 		tenures: f.NewGauge(prometheus.GaugeOpts{
 			Name: "holdfast_tenures", Help: "Products that this worker sells now.",
+		}),
+		holdsExpired: f.NewCounter(prometheus.CounterOpts{
+			Name: "holdfast_holds_expired_total", Help: "Holds that this worker expired though nobody else wanted the units.",
 		}),
 	}
 	for _, reason := range []signOfLife{refused, replaced, silent} {

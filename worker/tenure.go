@@ -31,9 +31,9 @@ type tenure struct {
 	available int64   // units that may still be admitted
 	released  []int64 // units that each shard has given back, as far as is known; of available
 	inFlight  int64   // units sent to a lane and not settled
-	doubtful  int64 // units that may be stored in a shard that does not answer
-	doubt     error // what those are told who would need them
-	unsettled int   // sales sent to a lane, to commit or to verify
+	doubtful  int64   // units that may be stored in a shard that does not answer
+	doubt     error   // what those are told who would need them
+	unsettled int     // sales sent to a lane, to commit or to verify
 	pending   pending
 	waiting   []*sale // would fit if something in flight failed, oldest first
 	ended     bool
@@ -260,12 +260,12 @@ func (t *tenure) recounted(s *sale, r recount) {
 		t.finish(s, nil, errTenureEnded)
 	case r.err != nil:
 		t.finish(s, nil, r.err)
+	case s.row.Amount > s.short.possible+more:
+		t.finish(s, nil, &InsufficientStockError{Available: s.short.available + more})
 	case t.ended:
 		t.finish(s, nil, errTenureEnded)
-	case s.row.Amount <= s.short.possible+more:
-		t.place(s)
 	default:
-		t.finish(s, nil, &InsufficientStockError{Available: s.short.available + more})
+		t.place(s)
 	}
 	if more > 0 {
 		t.retryWaiting()

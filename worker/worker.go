@@ -42,6 +42,8 @@ type Config struct {
 	BeginTimeout  time.Duration // 10 s; to lock and fence one product
 	DrainTimeout  time.Duration // 10 s
 	MaxInFlight   int           // 50,000; purchases under way, of all coordinators
+	MaxHold       time.Duration // 24 h; for which a hold lasts at most, however often it is extended
+	SweepInterval time.Duration // 1 s; between looks for holds whose time is up; negative: never
 }
 
 func (c *Config) validate() error {
@@ -61,6 +63,8 @@ func (c *Config) validate() error {
 	c.BeginTimeout = cmp.Or(c.BeginTimeout, 10*time.Second)
 	c.DrainTimeout = cmp.Or(c.DrainTimeout, 10*time.Second)
 	c.MaxInFlight = cmp.Or(c.MaxInFlight, 50_000)
+	c.MaxHold = cmp.Or(c.MaxHold, 24*time.Hour)
+	c.SweepInterval = cmp.Or(c.SweepInterval, time.Second)
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
 	}
@@ -79,6 +83,7 @@ type Worker struct {
 	cfg   Config
 	self  cluster.Worker
 	locks *lockmgr.Manager
+	duty  *lockmgr.Manager // for what one worker does for all
 	log   hclog.Logger
 	front *front
 	term  *term // owned by New, then by Run
@@ -118,6 +123,13 @@ func New(ctx context.Context, cfg Config) (*Worker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("worker: %w", err)
 	}
+	w.duty, err = lockmgr.New(lockmgr.Config{
+		Client: cfg.Directory.Client, Prefix: cfg.Directory.DutyPrefix(), Owner: string(owner), TTL: dutyTTL,
+		Logger: cfg.Logger.Named("duty"),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("worker: %w", err)
+	}
 	w.term, err = w.openTerm(ctx, view)
 	return w, err
 }
@@ -134,6 +146,7 @@ func (w *Worker) Run(ctx context.Context, listener net.Listener) error {
 	server, healthServer := w.grpcServer(links)
 	var parts errgroup.Group
 	parts.Go(func() error { return ended(base, w.locks.Run(base)) })
+	parts.Go(func() error { return ended(base, w.duty.Run(base)) })
 	parts.Go(func() error { return ended(base, w.watchTopology(base)) })
 
 	serving, stopServing := context.WithCancel(ctx)
@@ -212,11 +225,22 @@ func (w *Worker) grpcServer(links *link.Server) (*grpc.Server, *health.Server) {
 	)
 	holdfastv1.RegisterProductServiceServer(server, w.front)
 	holdfastv1.RegisterPurchaseServiceServer(server, w.front)
-	workerv1.RegisterWorkerServiceServer(server, links)
+	workerv1.RegisterWorkerServiceServer(server, forCoordinators{links, w.front})
 	healthServer := health.NewServer()
 	healthServer.SetServingStatus(w.self.Instance, healthpb.HealthCheckResponse_SERVING)
 	healthpb.RegisterHealthServer(server, healthServer)
 	return server, healthServer
+}
+
+// forCoordinators is what a worker answers beside the public contract.
+type forCoordinators struct {
+	*link.Server
+	front *front
+}
+
+// Readmit is part of workerv1.WorkerServiceServer.
+func (f forCoordinators) Readmit(ctx context.Context, req *workerv1.ReadmitRequest) (*holdfastv1.Purchase, error) {
+	return f.front.readmit(ctx, req)
 }
 
 // ended drops the error of a part that stopped because it was told to.

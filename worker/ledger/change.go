@@ -31,8 +31,9 @@ type Change struct {
 	MaxHold    time.Duration // of Extend: from the purchase's creation
 }
 
-// Changed is what became of a Change: the purchase as it is now, or why nothing happened:
-// ErrNotFound, ErrRequestIDReused, ErrToReadmit, *StateError, *AmountError, *HoldError.
+// Changed is what became of a Change: the purchase as it is now, nil when there is none, and
+// why nothing happened, if so: ErrNotFound, ErrRequestIDReused, ErrToReadmit, *StateError,
+// *AmountError, *HoldError.
 type Changed struct {
 	Purchase *Purchase
 	Err      error
@@ -157,12 +158,10 @@ func (t *changing) applyAll(set []Change) []Changed {
 			done = append(done, made{Change: *c, after: *after, units: after.Has() - t.purchases[c.PurchaseID].Has()})
 		}
 	}
-	for i := range answers {
-		if failed && answers[i].Err == nil {
+	if failed {
+		for i := range answers {
 			answers[i].Purchase = t.purchases[set[i].PurchaseID]
 		}
-	}
-	if failed {
 		return answers
 	}
 	for _, m := range done {

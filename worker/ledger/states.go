@@ -33,15 +33,15 @@ const (
 // life is the life of a purchase: the state that each action leads to, from each state in
 // which it is possible. A purchase begins held, or confirmed at once.
 //
-//	              ┌─ extend ─┐
-//	              │          │
-//	            ┌─▼──────────┴─┐    confirm     ┌─────────────┐   return all   ┌────────────┐
-//	 hold ─────►│     held     ├───────────────►│  confirmed  ├───────────────►│  returned  │
-//	            └─┬──────────┬─┘                └─▲─────▲───┬─┘                └────────────┘
-//	       cancel │          │ expire     buy ────┘     │   └─ return a part (stays)
-//	    ┌─────────▼───┐  ┌───▼───────┐                  │
-//	    │  cancelled  │  │  expired  ├──────────────────┘
-//	    └─────────────┘  └───────────┘  confirm, if the units are still there
+//	             ┌─ extend ─┐
+//	             │          │
+//	           ┌─▼──────────┴─┐    confirm     ┌─────────────┐   return all   ┌────────────┐
+//	hold ─────►│     held     ├───────────────►│  confirmed  ├───────────────►│  returned  │
+//	           └─┬──────────┬─┘                └─▲─────▲───┬─┘                └────────────┘
+//	      cancel │          │ expire     buy ────┘     │   └─ return a part (stays)
+//	   ┌─────────▼───┐  ┌───▼───────┐                  │
+//	   │  cancelled  │  │  expired  ├──────────────────┘
+//	   └─────────────┘  └───────────┘  confirm, if the units are still there
 var life = map[Action]map[State]State{
 	Extend:  {Held: Held},
 	Confirm: {Held: Confirmed, Expired: Confirmed},

@@ -38,6 +38,32 @@ const (
 	// ReasonInsufficientStock: the units are not there. The metadata
 	// `available` says how many were.
 	ReasonInsufficientStock = "INSUFFICIENT_STOCK"
+	// ReasonLimitExceeded: the purchase goes beyond a limit of its product; the metadata
+	// name it, max_per_purchase or max_per_customer, and in the second case `has` says
+	// how many units the customer has.
+	ReasonLimitExceeded = "LIMIT_EXCEEDED"
+	// ReasonPurchaseHeld: the purchase is only held: cancel it instead.
+	ReasonPurchaseHeld = "PURCHASE_HELD"
+	// ReasonPurchaseConfirmed: the purchase is confirmed already: return it instead of
+	// cancelling it.
+	ReasonPurchaseConfirmed = "PURCHASE_CONFIRMED"
+	// ReasonPurchaseCancelled: the purchase was cancelled.
+	ReasonPurchaseCancelled = "PURCHASE_CANCELLED"
+	// ReasonHoldExpired: the hold has expired; of a confirmation: and the units are not
+	// there any more.
+	ReasonHoldExpired = "HOLD_EXPIRED"
+	// ReasonPurchaseReturned: all of the purchase was returned.
+	ReasonPurchaseReturned = "PURCHASE_RETURNED"
+	// ReasonAmountExceeded: more is to be confirmed or returned than the customer has of
+	// the purchase; the metadata `has` says how many units that are.
+	ReasonAmountExceeded = "AMOUNT_EXCEEDED"
+	// ReasonHoldTooLong: the hold would last longer than any may; the metadata
+	// `latest_expire_time` says until when it may.
+	ReasonHoldTooLong = "HOLD_TOO_LONG"
+	// ReasonToReadmit is what a worker tells a coordinator: the purchase has expired, and
+	// the tenure of its product has to look whether the units are still there. The
+	// metadata `product_id` names it. No caller sees it.
+	ReasonToReadmit = "TO_READMIT"
 	// ReasonNoWorker: no worker answered. Repeat with the same request_id.
 	ReasonNoWorker = "NO_WORKER"
 	// ReasonWorkerDraining: the worker is shutting down; another one answers.

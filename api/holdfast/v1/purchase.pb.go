@@ -1157,11 +1157,11 @@ const file_holdfast_v1_purchase_proto_rawDesc = "" +
 	"\vexpire_time\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"expireTime\x12'\n" +
-	"\x0famount_released\x18\v \x01(\x03R\x0eamountReleased\"\x8c\x01\n" +
+	"\x0famount_released\x18\v \x01(\x03R\x0eamountReleased\"\x96\x01\n" +
 	"\x04Hold\x12=\n" +
 	"\vexpire_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampH\x00R\n" +
-	"expireTime\x127\n" +
-	"\bduration\x18\x02 \x01(\v2\x19.google.protobuf.DurationH\x00R\bdurationB\f\n" +
+	"expireTime\x12A\n" +
+	"\bduration\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00H\x00R\bdurationB\f\n" +
 	"\n" +
 	"expiration\"\xff\x02\n" +
 	"\x15CreatePurchaseRequest\x128\n" +
