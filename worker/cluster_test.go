@@ -108,16 +108,24 @@ func (n *node) create(t *testing.T, amount int64) (product string) {
 	return product
 }
 
-func (n *node) buy(ctx context.Context, product, region, request string, amount int64) (*holdfastv1.Purchase, error) {
+func (n *node) buy(
+	ctx context.Context, product, region, request string, amount int64, change ...func(*holdfastv1.CreatePurchaseRequest),
+) (*holdfastv1.Purchase, error) {
 	until := time.Now().Add(20 * time.Second) // longer than any bound that a worker keeps
-	return n.link.Sell(ctx, &holdfastv1.CreatePurchaseRequest{
+	req := &holdfastv1.CreatePurchaseRequest{
 		ProductId: product, Amount: amount, CustomerId: "ann", Region: region, RequestId: request,
-	}, until)
+	}
+	for _, f := range change {
+		f(req)
+	}
+	return n.link.Sell(ctx, req, until)
 }
 
-func (n *node) mustBuy(t *testing.T, product, region, request string, amount int64) *holdfastv1.Purchase {
+func (n *node) mustBuy(
+	t *testing.T, product, region, request string, amount int64, change ...func(*holdfastv1.CreatePurchaseRequest),
+) *holdfastv1.Purchase {
 	t.Helper()
-	p, err := n.buy(t.Context(), product, region, request, amount)
+	p, err := n.buy(t.Context(), product, region, request, amount, change...)
 	if err != nil {
 		t.Fatalf("%s: %v", request, err)
 	}

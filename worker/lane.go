@@ -137,6 +137,9 @@ func (s *sale) check(shard string) ledger.Check {
 	if shard == s.region && s.special == nil {
 		c.RequestID = s.row.RequestID
 	}
+	if s.limited != nil {
+		c.CustomerID = s.row.CustomerID
+	}
 	return c
 }
 
@@ -144,6 +147,7 @@ func (s *sale) check(shard string) ledger.Check {
 type recount struct {
 	released []int64          // in the order of the lanes
 	current  bool             // the tenure's fence is on every shard that answered
+	customer ledger.Customer  // whom the question was about
 	first    *ledger.Purchase // the earlier purchase with the sale's request id, or nil
 	err      error            // of a shard that did not answer
 }
@@ -167,6 +171,8 @@ func (ls *lanes) ask(of func(shard string) ledger.Check, answer func(recount)) {
 				r.err = err
 			} else {
 				r.released[i], r.current = c.Released, r.current && c.Current
+				r.customer.Taken += c.Customer.Taken
+				r.customer.Released += c.Customer.Released
 			}
 			if c.First != nil {
 				r.first = c.First

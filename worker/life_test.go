@@ -270,3 +270,47 @@ func TestDeliveriesChangeWhatMayBeSold(t *testing.T) {
 	}
 	checkLedger(t, c.shards, p, 12)
 }
+
+// A limit holds over all shards and whoever sells, and what a customer has given back he
+// may have again.
+func TestLimitsHoldOverAllShards(t *testing.T) {
+	c := newCluster(t)
+	nodes := []*node{c.start(t, "a"), c.start(t, "b")}
+	ctx := t.Context()
+	p := newProduct()
+	_, err := nodes[0].CreateProduct(ctx, &holdfastv1.CreateProductRequest{
+		ProductId: p, AmountInStorage: 1000, MaxPerCustomer: 10, MaxPerPurchase: 4,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = nodes[0].CreateProduct(ctx, &holdfastv1.CreateProductRequest{ProductId: p, AmountInStorage: 1000, MaxPerPurchase: 4})
+	wantReason(t, err, holdfastv1.ReasonProductExists)
+	_, err = nodes[0].buy(ctx, p, "eu", "too much", 5)
+	wantReason(t, err, holdfastv1.ReasonLimitExceeded)
+
+	y := crowd(ctx, nodes, p, 8, 5) // all of them are one customer
+	y.wantOnly(t, holdfastv1.ReasonLimitExceeded)
+	if y.sold != 10 || y.reason[holdfastv1.ReasonLimitExceeded] != 30 {
+		t.Fatalf("%d sold and %v, want 10 and 30", y.sold, y.reason)
+	}
+	checkLedger(t, c.shards, p, 10)
+	_, err = nodes[0].buy(ctx, p, "us", "one more", 1)
+	if has := holdfastv1.Info(err).GetMetadata()["has"]; has != "10" {
+		t.Fatalf("%v, want that he has 10", err)
+	}
+	list, err := nodes[1].ListPurchases(ctx, &holdfastv1.ListPurchasesRequest{ProductId: p})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = nodes[1].ReturnPurchase(ctx, returnOf(list.GetPurchases()[3], "back", 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	nodes[0].mustBuy(t, p, "us", "one more", 1)
+	h := nodes[0].mustBuy(t, p, "eu", "another customer's", 4, func(r *holdfastv1.CreatePurchaseRequest) { r.CustomerId = "bob" })
+	if h.GetCustomerId() != "bob" {
+		t.Fatal(h)
+	}
+	checkLedger(t, c.shards, p, 14)
+}

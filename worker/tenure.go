@@ -35,7 +35,8 @@ type tenure struct {
 	doubt     error   // what those are told who would need them
 	unsettled int     // sales sent to a lane, to commit or to verify
 	pending   pending
-	waiting   []*sale // would fit if something in flight failed, oldest first
+	waiting   []*sale    // would fit if something in flight failed, oldest first
+	customers *customers // nil when nothing limits them
 	ended     bool
 	lastUsed  time.Time
 	idle      *time.Timer // looks at lastUsed at times; nil when nothing does
@@ -55,6 +56,9 @@ type sale struct {
 	tenure   *tenure
 	replayed bool // met an earlier purchase at commit
 	short    shortage
+	limited  *account // its customer's, while that is read
+	room     shortage // of its customer's limit
+	account  *account // its customer's, once it is counted there
 
 	first  told   // the buyer who came first
 	others []told // with the same request id
@@ -81,7 +85,7 @@ func newTenure(
 	now := time.Now()
 	return &tenure{
 		fence: f, product: p, available: available, released: released, lock: lock, lanes: lanes,
-		began: now, lastUsed: now, over: make(chan struct{}), onEnd: func() {},
+		customers: newCustomers(&p), began: now, lastUsed: now, over: make(chan struct{}), onEnd: func() {},
 	}
 }
 
@@ -135,10 +139,15 @@ func (t *tenure) place(s *sale) {
 	if t.unsettled == 0 {
 		t.moved = time.Now()
 	}
+	if !t.withinLimit(s) {
+		return
+	}
 	switch judge(s.row.Amount, t.available, t.inFlight) {
 	case fits:
 		t.available -= s.row.Amount
 		t.inFlight += s.row.Amount
+		s.account = t.customers.of(s)
+		s.account.count(s.row.Amount)
 		t.unsettled++
 		t.lanes.commit(s)
 	case mightFit:
@@ -189,6 +198,7 @@ func (t *tenure) committed(s *sale, outcome ledger.Outcome, err error) {
 	case errors.Is(err, errInDoubt):
 		// They stay counted here too, until the tenure ends with the doubt.
 		t.inFlight -= s.row.Amount
+		s.account.stored(s.row.Amount, true)
 		t.doubtful += s.row.Amount
 		t.doubt = err
 		t.finish(s, nil, err)
@@ -197,6 +207,7 @@ func (t *tenure) committed(s *sale, outcome ledger.Outcome, err error) {
 		t.finish(s, nil, err)
 	case outcome == ledger.Inserted:
 		t.inFlight -= s.row.Amount
+		s.account.stored(s.row.Amount, false)
 		t.finish(s, &s.row, nil)
 	case outcome == ledger.Replayed && s.special != nil:
 		t.giveBack(s)
@@ -211,6 +222,7 @@ func (t *tenure) committed(s *sale, outcome ledger.Outcome, err error) {
 }
 
 func (t *tenure) giveBack(s *sale) {
+	s.account.uncount(s.row.Amount)
 	t.inFlight -= s.row.Amount
 	t.available += s.row.Amount
 }
@@ -260,6 +272,8 @@ func (t *tenure) recounted(s *sale, r recount) {
 		t.finish(s, nil, errTenureEnded)
 	case r.err != nil:
 		t.finish(s, nil, r.err)
+	case s.limited != nil:
+		t.limitRead(s, r.customer)
 	case s.row.Amount > s.short.possible+more:
 		t.finish(s, nil, &InsufficientStockError{Available: s.short.available + more})
 	case t.ended:

@@ -12,23 +12,38 @@ import (
 )
 
 // Check asks whether a tenure is current and, when RequestID is set, what
-// became of an earlier request of its product.
+// became of an earlier request of its product, and when CustomerID is set, what that
+// customer has of it.
 type Check struct {
-	ProductID string
-	TenureID  uuid.UUID
-	RequestID string
+	ProductID  string
+	TenureID   uuid.UUID
+	RequestID  string
+	CustomerID string
+}
+
+// Customer is what the shard has stored of one product for one customer.
+type Customer struct {
+	Taken    int64 // units ever admitted
+	Released int64 // units given back
 }
 
 // Checked answers a Check.
 type Checked struct {
-	Current  bool      // the fence is still the tenure's
-	Released int64     // units that the shard has given back to the product's stock
+	Current  bool  // the fence is still the tenure's
+	Released int64 // units that the shard has given back to the product's stock
+	Customer Customer
 	First    *Purchase // the earlier purchase with that request id, or nil
 }
 
 const purchaseColumns = `
 p.purchase_id, p.product_id, p.request_id, p.amount, p.customer_id, p.payment_method, p.state, p.create_time,
 p.expire_time, p.released, p.readmitted`
+
+const selectCustomers = `
+SELECT c.product_id, c.customer_id, sum(p.amount + p.readmitted)::bigint, sum(p.released)::bigint
+  FROM unnest(@customer_products::text[], @customer_ids::text[]) AS c (product_id, customer_id)
+  JOIN purchases p ON p.customer_id = ANY (ARRAY[c.customer_id]) AND p.product_id = c.product_id
+ GROUP BY c.product_id, c.customer_id`
 
 const selectReleased = `
 SELECT r.product_id, r.released
@@ -90,14 +105,44 @@ func (s *Shard) Verify(ctx context.Context, checks []Check) ([]Checked, error) {
 		return err
 	})
 	batch.Queue(selectReleased, args).Query(intoMap(distinct))
+	customers := queueCustomers(batch, checks)
 	if err := s.pool.SendBatch(ctx, batch).Close(); err != nil {
 		return nil, s.readError("verify", err)
 	}
 	for i, c := range checks {
 		answers[i].First = first[[2]string{c.ProductID, c.RequestID}]
 		answers[i].Released = distinct[c.ProductID]
+		answers[i].Customer = customers[[2]string{c.ProductID, c.CustomerID}]
 	}
 	return answers, nil
+}
+
+// queueCustomers has a batch read what the customers of the checks have, each once. The
+// answer is there when the batch has ended.
+func queueCustomers(batch *pgx.Batch, checks []Check) map[[2]string]Customer {
+	customers := map[[2]string]Customer{}
+	var products, ids []string
+	for _, c := range checks {
+		key := [2]string{c.ProductID, c.CustomerID}
+		if _, queued := customers[key]; c.CustomerID != "" && !queued {
+			customers[key] = Customer{}
+			products, ids = append(products, c.ProductID), append(ids, c.CustomerID)
+		}
+	}
+	if len(ids) == 0 {
+		return customers
+	}
+	args := pgx.NamedArgs{"customer_products": products, "customer_ids": ids}
+	batch.Queue(selectCustomers, args).Query(func(rows pgx.Rows) error {
+		var product, id string
+		var c Customer
+		_, err := pgx.ForEachRow(rows, []any{&product, &id, &c.Taken, &c.Released}, func() error {
+			customers[[2]string{product, id}] = c
+			return nil
+		})
+		return err
+	})
+	return customers
 }
 
 // Product reads one product. It returns ErrNotFound when this shard has none.
