@@ -29,6 +29,8 @@ type Purchase struct {
 	ExpireTime    *time.Time // of the hold; nil when there never was one
 	Released      int64      // units given back
 	Readmitted    int64      // units taken again by a confirmation after the expiry
+	OrderID       *uuid.UUID // of the order that it is a line of; nil when it stands alone
+	UnitPrice     *int64     // in the smallest unit of the order's currency; nil when nothing is paid here
 	Fence         *Fence     `db:"-"`
 }
 
@@ -62,16 +64,18 @@ const (
 const (
 	copyPurchases   = `COPY purchases (` + insertedColumns + `) FROM STDIN BINARY`
 	insertedColumns = `purchase_id, product_id, request_id, amount, customer_id, payment_method, state, create_time,
-       expire_time, topology, token, tenure_id`
+       expire_time, order_id, unit_price, topology, token, tenure_id`
 	insertUnstored = `
 WITH inserted AS (
     INSERT INTO purchases (` + insertedColumns + `)
     SELECT p.purchase_id, p.product_id, p.request_id, p.amount, p.customer_id, p.payment_method,
            (CASE WHEN p.expire_time IS NULL THEN 'confirmed' ELSE 'held' END)::purchase_state,
-           @create_time::timestamptz, p.expire_time, f.topology, f.token, f.tenure_id
+           @create_time::timestamptz, p.expire_time, p.order_id, p.unit_price, f.topology, f.token, f.tenure_id
       FROM unnest(@purchase_ids::uuid[], @product_ids::text[], @tenure_ids::uuid[], @request_ids::text[],
-                  @amounts::bigint[], @customer_ids::text[], @payment_methods::text[], @expire_times::timestamptz[])
-           AS p (purchase_id, product_id, tenure_id, request_id, amount, customer_id, payment_method, expire_time)
+                  @amounts::bigint[], @customer_ids::text[], @payment_methods::text[], @expire_times::timestamptz[],
+                  @order_ids::uuid[], @unit_prices::bigint[])
+           AS p (purchase_id, product_id, tenure_id, request_id, amount, customer_id, payment_method, expire_time,
+                 order_id, unit_price)
       JOIN fences f ON f.product_id = ANY (ARRAY[p.product_id]) AND f.tenure_id = p.tenure_id
     ON CONFLICT ON CONSTRAINT ` + oneOutcome + ` DO NOTHING
     RETURNING purchase_id
@@ -86,6 +90,7 @@ SELECT (SELECT array_agg(f.tenure_id)
 
 	changesUnderFences    = "changes_under_fences"
 	deliveriesUnderFences = "deliveries_under_fences"
+	authorizedFirst       = "payments_are_authorized_first"
 )
 
 // Commit stores a batch of up to MaxBatch in one transaction and one round trip, or in more when it holds
@@ -212,15 +217,18 @@ func (b *batch) columns() pgx.NamedArgs {
 	ids, products, owners := make(uuids, n), make([]string, n), make(uuids, n)
 	requests, amounts := make([]string, n), make([]int64, n)
 	customers, payments, expiries := make([]string, n), make([]string, n), make([]*time.Time, n)
+	orders, prices := make([]*uuid.UUID, n), make([]*int64, n)
 	for i, p := range b.rows {
 		ids[i], products[i], owners[i] = p.PurchaseID, p.ProductID, p.Fence.TenureID
 		requests[i], amounts[i] = p.RequestID, p.Amount
 		customers[i], payments[i], expiries[i] = p.CustomerID, p.PaymentMethod, p.ExpireTime
+		orders[i], prices[i] = p.OrderID, p.UnitPrice
 	}
 	tenureProducts, tenures := tenuresOf(b.rows)
 	return pgx.NamedArgs{
 		"purchase_ids": ids, "product_ids": products, "tenure_ids": owners, "request_ids": requests,
 		"amounts": amounts, "customer_ids": customers, "payment_methods": payments, "expire_times": expiries,
+		"order_ids": orders, "unit_prices": prices,
 		"create_time": b.at, "tenure_products": tenureProducts, "tenures": tenures,
 	}
 }

@@ -18,6 +18,12 @@ var (
 	ErrToReadmit = errors.New("the hold has expired")
 	// ErrRequestIDReused is returned when a request id was used before with other content.
 	ErrRequestIDReused = errors.New("request id was used with other content")
+	// ErrOfOrder is returned when something is to be done to one line of an order that can
+	// only be done to the whole.
+	ErrOfOrder = errors.New("the purchase is a line of an order")
+	// ErrNotAuthorized is returned when purchases are to be confirmed whose payment has
+	// begun and is not authorized.
+	ErrNotAuthorized = errors.New("the payment is not authorized")
 )
 
 // Change asks for something to be done to a purchase. It needs no fence: it never takes
@@ -29,11 +35,12 @@ type Change struct {
 	Amount     int64         // to be confirmed or returned; 0 is all there is
 	ExpireTime time.Time     // of Extend
 	MaxHold    time.Duration // of Extend: from the purchase's creation
+	OrderID    *uuid.UUID    // when it is done to a whole order
 }
 
 // Changed is what became of a Change: the purchase as it is now, nil when there is none, and
-// why nothing happened, if so: ErrNotFound, ErrRequestIDReused, ErrToReadmit, *StateError,
-// *AmountError, *HoldError.
+// why nothing happened, if so: ErrNotFound, ErrRequestIDReused, ErrToReadmit, ErrOfOrder,
+// *StateError, *AmountError, *HoldError.
 type Changed struct {
 	Purchase *Purchase
 	Err      error
@@ -82,7 +89,11 @@ func (s *Shard) Change(ctx context.Context, sets [][]Change) ([][]Changed, error
 	for i, set := range sets {
 		answers[i] = t.applyAll(set)
 	}
-	if err := t.write(ctx, conn); err != nil {
+	err = t.write(ctx, conn)
+	switch {
+	case violates(err, authorizedFirst):
+		return nil, fmt.Errorf("shard %s: change: %w", s.name, errors.Join(ErrNotAuthorized, commitError(err)))
+	case err != nil:
 		return nil, fmt.Errorf("shard %s: change: %w", s.name, commitError(err))
 	}
 	return answers, nil

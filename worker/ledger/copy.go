@@ -12,8 +12,8 @@ const (
 	copyHeader  = "PGCOPY\n\xff\r\n\x00" + "\x00\x00\x00\x00" + "\x00\x00\x00\x00" // no flags, no extension
 	copyTrailer = "\xff\xff"
 	copyNull    = "\xff\xff\xff\xff"
-	copyColumns = 12
-	copyRowSize = 2 + copyColumns*4 + 3*16 + 5*8 // without its texts
+	copyColumns = 14
+	copyRowSize = 2 + copyColumns*4 + 4*16 + 6*8 // without its texts
 )
 
 // postgresEpoch is what a timestamptz counts its microseconds from.
@@ -43,6 +43,16 @@ func (b *batch) encode() []byte {
 			data = append(data, copyNull...)
 		} else {
 			data = appendInt64(data, sincePostgresEpoch(*p.ExpireTime))
+		}
+		if p.OrderID == nil {
+			data = append(data, copyNull...)
+		} else {
+			data = appendBytes(data, p.OrderID[:])
+		}
+		if p.UnitPrice == nil {
+			data = append(data, copyNull...)
+		} else {
+			data = appendInt64(data, *p.UnitPrice)
 		}
 		data = appendInt64(data, p.Fence.Topology)
 		data = appendInt64(data, p.Fence.Token)

@@ -37,7 +37,7 @@ type Checked struct {
 
 const purchaseColumns = `
 p.purchase_id, p.product_id, p.request_id, p.amount, p.customer_id, p.payment_method, p.state, p.create_time,
-p.expire_time, p.released, p.readmitted`
+p.expire_time, p.released, p.readmitted, p.order_id, p.unit_price`
 
 const selectCustomers = `
 SELECT c.product_id, c.customer_id, sum(p.amount + p.readmitted)::bigint, sum(p.released)::bigint

@@ -3,6 +3,8 @@ package ledger
 import (
 	"fmt"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // State is where a purchase is in its life.
@@ -96,7 +98,12 @@ func (p *Purchase) apply(c *Change, now time.Time) error {
 	if !possible {
 		return &StateError{c.Action, p.State}
 	}
-	if p.State == Expired {
+	switch {
+	case c.Action != Return && !sameID(c.OrderID, p.OrderID):
+		return ErrOfOrder
+	case p.State == Expired && p.OrderID != nil:
+		return &StateError{c.Action, Expired} // the order's other lines, and its payment, were let go as well
+	case p.State == Expired:
 		return ErrToReadmit
 	}
 	switch c.Action {
@@ -128,6 +135,8 @@ func (p *Purchase) apply(c *Change, now time.Time) error {
 	p.State = to
 	return nil
 }
+
+func sameID(a, b *uuid.UUID) bool { return a == b || a != nil && b != nil && *a == *b }
 
 // units is how many the change is about, of so many at most that there are.
 func (c *Change) units(all int64) int64 {

@@ -23,6 +23,219 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type OpenOrderRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// With one line for each product, by product_id, a region and a request_id, and a hold.
+	Order         *v1.CreateOrderRequest `protobuf:"bytes,1,opt,name=order,proto3" json:"order,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenOrderRequest) Reset() {
+	*x = OpenOrderRequest{}
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenOrderRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenOrderRequest) ProtoMessage() {}
+
+func (x *OpenOrderRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenOrderRequest.ProtoReflect.Descriptor instead.
+func (*OpenOrderRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_worker_v1_worker_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *OpenOrderRequest) GetOrder() *v1.CreateOrderRequest {
+	if x != nil {
+		return x.Order
+	}
+	return nil
+}
+
+type OpenOrderResponse struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	OrderId string                 `protobuf:"bytes,1,opt,name=order_id,json=orderId,proto3" json:"order_id,omitempty"`
+	// Whether its lines are still to be held; otherwise it is placed. One that has failed
+	// is an error.
+	Open          bool `protobuf:"varint,2,opt,name=open,proto3" json:"open,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenOrderResponse) Reset() {
+	*x = OpenOrderResponse{}
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenOrderResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenOrderResponse) ProtoMessage() {}
+
+func (x *OpenOrderResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenOrderResponse.ProtoReflect.Descriptor instead.
+func (*OpenOrderResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_worker_v1_worker_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *OpenOrderResponse) GetOrderId() string {
+	if x != nil {
+		return x.OrderId
+	}
+	return ""
+}
+
+func (x *OpenOrderResponse) GetOpen() bool {
+	if x != nil {
+		return x.Open
+	}
+	return false
+}
+
+type HoldLineRequest struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	OrderId string                 `protobuf:"bytes,1,opt,name=order_id,json=orderId,proto3" json:"order_id,omitempty"`
+	// With a region, a request_id and a hold.
+	Line          *v1.CreatePurchaseRequest `protobuf:"bytes,2,opt,name=line,proto3" json:"line,omitempty"`
+	UnitPrice     *v1.Money                 `protobuf:"bytes,3,opt,name=unit_price,json=unitPrice,proto3" json:"unit_price,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HoldLineRequest) Reset() {
+	*x = HoldLineRequest{}
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HoldLineRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HoldLineRequest) ProtoMessage() {}
+
+func (x *HoldLineRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HoldLineRequest.ProtoReflect.Descriptor instead.
+func (*HoldLineRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_worker_v1_worker_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *HoldLineRequest) GetOrderId() string {
+	if x != nil {
+		return x.OrderId
+	}
+	return ""
+}
+
+func (x *HoldLineRequest) GetLine() *v1.CreatePurchaseRequest {
+	if x != nil {
+		return x.Line
+	}
+	return nil
+}
+
+func (x *HoldLineRequest) GetUnitPrice() *v1.Money {
+	if x != nil {
+		return x.UnitPrice
+	}
+	return nil
+}
+
+type CloseOrderRequest struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	OrderId string                 `protobuf:"bytes,1,opt,name=order_id,json=orderId,proto3" json:"order_id,omitempty"`
+	// Empty when all lines are held.
+	Failure       *v1.OrderFailure `protobuf:"bytes,2,opt,name=failure,proto3" json:"failure,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CloseOrderRequest) Reset() {
+	*x = CloseOrderRequest{}
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CloseOrderRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CloseOrderRequest) ProtoMessage() {}
+
+func (x *CloseOrderRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CloseOrderRequest.ProtoReflect.Descriptor instead.
+func (*CloseOrderRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_worker_v1_worker_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *CloseOrderRequest) GetOrderId() string {
+	if x != nil {
+		return x.OrderId
+	}
+	return ""
+}
+
+func (x *CloseOrderRequest) GetFailure() *v1.OrderFailure {
+	if x != nil {
+		return x.Failure
+	}
+	return nil
+}
+
 type ReadmitRequest struct {
 	state         protoimpl.MessageState     `protogen:"open.v1"`
 	ProductId     string                     `protobuf:"bytes,1,opt,name=product_id,json=productId,proto3" json:"product_id,omitempty"`
@@ -33,7 +246,7 @@ type ReadmitRequest struct {
 
 func (x *ReadmitRequest) Reset() {
 	*x = ReadmitRequest{}
-	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[0]
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -45,7 +258,7 @@ func (x *ReadmitRequest) String() string {
 func (*ReadmitRequest) ProtoMessage() {}
 
 func (x *ReadmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[0]
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -58,7 +271,7 @@ func (x *ReadmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadmitRequest.ProtoReflect.Descriptor instead.
 func (*ReadmitRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_worker_v1_worker_proto_rawDescGZIP(), []int{0}
+	return file_holdfast_worker_v1_worker_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *ReadmitRequest) GetProductId() string {
@@ -98,7 +311,7 @@ type SellRequest struct {
 
 func (x *SellRequest) Reset() {
 	*x = SellRequest{}
-	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[1]
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -110,7 +323,7 @@ func (x *SellRequest) String() string {
 func (*SellRequest) ProtoMessage() {}
 
 func (x *SellRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[1]
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -123,7 +336,7 @@ func (x *SellRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SellRequest.ProtoReflect.Descriptor instead.
 func (*SellRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_worker_v1_worker_proto_rawDescGZIP(), []int{1}
+	return file_holdfast_worker_v1_worker_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SellRequest) GetNumbers() []uint64 {
@@ -191,7 +404,7 @@ type SellResponse struct {
 
 func (x *SellResponse) Reset() {
 	*x = SellResponse{}
-	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[2]
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -203,7 +416,7 @@ func (x *SellResponse) String() string {
 func (*SellResponse) ProtoMessage() {}
 
 func (x *SellResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[2]
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -216,7 +429,7 @@ func (x *SellResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SellResponse.ProtoReflect.Descriptor instead.
 func (*SellResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_worker_v1_worker_proto_rawDescGZIP(), []int{2}
+	return file_holdfast_worker_v1_worker_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *SellResponse) GetNumbers() []uint64 {
@@ -285,7 +498,7 @@ type SaleError struct {
 
 func (x *SaleError) Reset() {
 	*x = SaleError{}
-	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[3]
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -297,7 +510,7 @@ func (x *SaleError) String() string {
 func (*SaleError) ProtoMessage() {}
 
 func (x *SaleError) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[3]
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -310,7 +523,7 @@ func (x *SaleError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaleError.ProtoReflect.Descriptor instead.
 func (*SaleError) Descriptor() ([]byte, []int) {
-	return file_holdfast_worker_v1_worker_proto_rawDescGZIP(), []int{3}
+	return file_holdfast_worker_v1_worker_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SaleError) GetNumber() uint64 {
@@ -331,7 +544,20 @@ var File_holdfast_worker_v1_worker_proto protoreflect.FileDescriptor
 
 const file_holdfast_worker_v1_worker_proto_rawDesc = "" +
 	"\n" +
-	"\x1fholdfast/worker/v1/worker.proto\x12\x12holdfast.worker.v1\x1a\x17google/rpc/status.proto\x1a\x1aholdfast/v1/purchase.proto\"x\n" +
+	"\x1fholdfast/worker/v1/worker.proto\x12\x12holdfast.worker.v1\x1a\x17google/rpc/status.proto\x1a\x17holdfast/v1/order.proto\x1a\x1aholdfast/v1/purchase.proto\"I\n" +
+	"\x10OpenOrderRequest\x125\n" +
+	"\x05order\x18\x01 \x01(\v2\x1f.holdfast.v1.CreateOrderRequestR\x05order\"B\n" +
+	"\x11OpenOrderResponse\x12\x19\n" +
+	"\border_id\x18\x01 \x01(\tR\aorderId\x12\x12\n" +
+	"\x04open\x18\x02 \x01(\bR\x04open\"\x97\x01\n" +
+	"\x0fHoldLineRequest\x12\x19\n" +
+	"\border_id\x18\x01 \x01(\tR\aorderId\x126\n" +
+	"\x04line\x18\x02 \x01(\v2\".holdfast.v1.CreatePurchaseRequestR\x04line\x121\n" +
+	"\n" +
+	"unit_price\x18\x03 \x01(\v2\x12.holdfast.v1.MoneyR\tunitPrice\"c\n" +
+	"\x11CloseOrderRequest\x12\x19\n" +
+	"\border_id\x18\x01 \x01(\tR\aorderId\x123\n" +
+	"\afailure\x18\x02 \x01(\v2\x19.holdfast.v1.OrderFailureR\afailure\"x\n" +
 	"\x0eReadmitRequest\x12\x1d\n" +
 	"\n" +
 	"product_id\x18\x01 \x01(\tR\tproductId\x12G\n" +
@@ -354,10 +580,14 @@ const file_holdfast_worker_v1_worker_proto_rawDesc = "" +
 	"\breleased\x18\b \x03(\x03R\breleased\"O\n" +
 	"\tSaleError\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12*\n" +
-	"\x06status\x18\x02 \x01(\v2\x12.google.rpc.StatusR\x06status2\xa4\x01\n" +
+	"\x06status\x18\x02 \x01(\v2\x12.google.rpc.StatusR\x06status2\x8f\x03\n" +
 	"\rWorkerService\x12M\n" +
 	"\x04Sell\x12\x1f.holdfast.worker.v1.SellRequest\x1a .holdfast.worker.v1.SellResponse(\x010\x01\x12D\n" +
-	"\aReadmit\x12\".holdfast.worker.v1.ReadmitRequest\x1a\x15.holdfast.v1.PurchaseBAZ?github.com/holdfast-io/holdfast/api/holdfast/worker/v1;workerv1b\x06proto3"
+	"\aReadmit\x12\".holdfast.worker.v1.ReadmitRequest\x1a\x15.holdfast.v1.Purchase\x12X\n" +
+	"\tOpenOrder\x12$.holdfast.worker.v1.OpenOrderRequest\x1a%.holdfast.worker.v1.OpenOrderResponse\x12F\n" +
+	"\bHoldLine\x12#.holdfast.worker.v1.HoldLineRequest\x1a\x15.holdfast.v1.Purchase\x12G\n" +
+	"\n" +
+	"CloseOrder\x12%.holdfast.worker.v1.CloseOrderRequest\x1a\x12.holdfast.v1.OrderBAZ?github.com/holdfast-io/holdfast/api/holdfast/worker/v1;workerv1b\x06proto3"
 
 var (
 	file_holdfast_worker_v1_worker_proto_rawDescOnce sync.Once
@@ -371,31 +601,50 @@ func file_holdfast_worker_v1_worker_proto_rawDescGZIP() []byte {
 	return file_holdfast_worker_v1_worker_proto_rawDescData
 }
 
-var file_holdfast_worker_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_holdfast_worker_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_holdfast_worker_v1_worker_proto_goTypes = []any{
-	(*ReadmitRequest)(nil),            // 0: holdfast.worker.v1.ReadmitRequest
-	(*SellRequest)(nil),               // 1: holdfast.worker.v1.SellRequest
-	(*SellResponse)(nil),              // 2: holdfast.worker.v1.SellResponse
-	(*SaleError)(nil),                 // 3: holdfast.worker.v1.SaleError
-	(*v1.ConfirmPurchaseRequest)(nil), // 4: holdfast.v1.ConfirmPurchaseRequest
-	(v1.PurchaseState)(0),             // 5: holdfast.v1.PurchaseState
-	(*status.Status)(nil),             // 6: google.rpc.Status
-	(*v1.Purchase)(nil),               // 7: holdfast.v1.Purchase
+	(*OpenOrderRequest)(nil),          // 0: holdfast.worker.v1.OpenOrderRequest
+	(*OpenOrderResponse)(nil),         // 1: holdfast.worker.v1.OpenOrderResponse
+	(*HoldLineRequest)(nil),           // 2: holdfast.worker.v1.HoldLineRequest
+	(*CloseOrderRequest)(nil),         // 3: holdfast.worker.v1.CloseOrderRequest
+	(*ReadmitRequest)(nil),            // 4: holdfast.worker.v1.ReadmitRequest
+	(*SellRequest)(nil),               // 5: holdfast.worker.v1.SellRequest
+	(*SellResponse)(nil),              // 6: holdfast.worker.v1.SellResponse
+	(*SaleError)(nil),                 // 7: holdfast.worker.v1.SaleError
+	(*v1.CreateOrderRequest)(nil),     // 8: holdfast.v1.CreateOrderRequest
+	(*v1.CreatePurchaseRequest)(nil),  // 9: holdfast.v1.CreatePurchaseRequest
+	(*v1.Money)(nil),                  // 10: holdfast.v1.Money
+	(*v1.OrderFailure)(nil),           // 11: holdfast.v1.OrderFailure
+	(*v1.ConfirmPurchaseRequest)(nil), // 12: holdfast.v1.ConfirmPurchaseRequest
+	(v1.PurchaseState)(0),             // 13: holdfast.v1.PurchaseState
+	(*status.Status)(nil),             // 14: google.rpc.Status
+	(*v1.Purchase)(nil),               // 15: holdfast.v1.Purchase
+	(*v1.Order)(nil),                  // 16: holdfast.v1.Order
 }
 var file_holdfast_worker_v1_worker_proto_depIdxs = []int32{
-	4, // 0: holdfast.worker.v1.ReadmitRequest.confirmation:type_name -> holdfast.v1.ConfirmPurchaseRequest
-	5, // 1: holdfast.worker.v1.SellResponse.states:type_name -> holdfast.v1.PurchaseState
-	3, // 2: holdfast.worker.v1.SellResponse.errors:type_name -> holdfast.worker.v1.SaleError
-	6, // 3: holdfast.worker.v1.SaleError.status:type_name -> google.rpc.Status
-	1, // 4: holdfast.worker.v1.WorkerService.Sell:input_type -> holdfast.worker.v1.SellRequest
-	0, // 5: holdfast.worker.v1.WorkerService.Readmit:input_type -> holdfast.worker.v1.ReadmitRequest
-	2, // 6: holdfast.worker.v1.WorkerService.Sell:output_type -> holdfast.worker.v1.SellResponse
-	7, // 7: holdfast.worker.v1.WorkerService.Readmit:output_type -> holdfast.v1.Purchase
-	6, // [6:8] is the sub-list for method output_type
-	4, // [4:6] is the sub-list for method input_type
-	4, // [4:4] is the sub-list for extension type_name
-	4, // [4:4] is the sub-list for extension extendee
-	0, // [0:4] is the sub-list for field type_name
+	8,  // 0: holdfast.worker.v1.OpenOrderRequest.order:type_name -> holdfast.v1.CreateOrderRequest
+	9,  // 1: holdfast.worker.v1.HoldLineRequest.line:type_name -> holdfast.v1.CreatePurchaseRequest
+	10, // 2: holdfast.worker.v1.HoldLineRequest.unit_price:type_name -> holdfast.v1.Money
+	11, // 3: holdfast.worker.v1.CloseOrderRequest.failure:type_name -> holdfast.v1.OrderFailure
+	12, // 4: holdfast.worker.v1.ReadmitRequest.confirmation:type_name -> holdfast.v1.ConfirmPurchaseRequest
+	13, // 5: holdfast.worker.v1.SellResponse.states:type_name -> holdfast.v1.PurchaseState
+	7,  // 6: holdfast.worker.v1.SellResponse.errors:type_name -> holdfast.worker.v1.SaleError
+	14, // 7: holdfast.worker.v1.SaleError.status:type_name -> google.rpc.Status
+	5,  // 8: holdfast.worker.v1.WorkerService.Sell:input_type -> holdfast.worker.v1.SellRequest
+	4,  // 9: holdfast.worker.v1.WorkerService.Readmit:input_type -> holdfast.worker.v1.ReadmitRequest
+	0,  // 10: holdfast.worker.v1.WorkerService.OpenOrder:input_type -> holdfast.worker.v1.OpenOrderRequest
+	2,  // 11: holdfast.worker.v1.WorkerService.HoldLine:input_type -> holdfast.worker.v1.HoldLineRequest
+	3,  // 12: holdfast.worker.v1.WorkerService.CloseOrder:input_type -> holdfast.worker.v1.CloseOrderRequest
+	6,  // 13: holdfast.worker.v1.WorkerService.Sell:output_type -> holdfast.worker.v1.SellResponse
+	15, // 14: holdfast.worker.v1.WorkerService.Readmit:output_type -> holdfast.v1.Purchase
+	1,  // 15: holdfast.worker.v1.WorkerService.OpenOrder:output_type -> holdfast.worker.v1.OpenOrderResponse
+	15, // 16: holdfast.worker.v1.WorkerService.HoldLine:output_type -> holdfast.v1.Purchase
+	16, // 17: holdfast.worker.v1.WorkerService.CloseOrder:output_type -> holdfast.v1.Order
+	13, // [13:18] is the sub-list for method output_type
+	8,  // [8:13] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_worker_v1_worker_proto_init() }
@@ -409,7 +658,7 @@ func file_holdfast_worker_v1_worker_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_worker_v1_worker_proto_rawDesc), len(file_holdfast_worker_v1_worker_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   4,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
