@@ -1,0 +1,97 @@
+package payment_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/holdfast-io/holdfast/worker/payment"
+)
+
+func good() payment.Payment {
+	return payment.Payment{
+		Key:   "eu-1",
+		Money: payment.Money{Currency: "eur", MinorUnits: 1},
+		Begun: time.Unix(1, 0),
+	}
+}
+
+func TestCurrencyIsNormalised(t *testing.T) {
+	checked, err := good().Checked()
+	if err != nil || checked.Currency != "EUR" {
+		t.Errorf("got %+v, %v", checked, err)
+	}
+}
+
+// What no provider could do anything with must not be sent to any.
+func TestMalformedPaymentIsRefused(t *testing.T) {
+	for name, spoil := range map[string]func(*payment.Payment){
+		"no key":            func(p *payment.Payment) { p.Key = "" },
+		"long key":          func(p *payment.Payment) { p.Key = strings.Repeat("k", 129) },
+		"key with a quote":  func(p *payment.Payment) { p.Key = "k'" },
+		"key with a space":  func(p *payment.Payment) { p.Key = "k k" },
+		"key of other text": func(p *payment.Payment) { p.Key = "ké" },
+		"no currency":       func(p *payment.Payment) { p.Currency = "" },
+		"currency's name":   func(p *payment.Payment) { p.Currency = "euro" },
+		"currency's sign":   func(p *payment.Payment) { p.Currency = "€" },
+		"no amount":         func(p *payment.Payment) { p.MinorUnits = 0 },
+		"negative amount":   func(p *payment.Payment) { p.MinorUnits = -1 },
+		"no time":           func(p *payment.Payment) { p.Begun = time.Time{} },
+	} {
+		p := good()
+		spoil(&p)
+		if _, err := p.Checked(); !payment.IsRefused(err, payment.ReasonInvalid) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
+// patient answers nothing before its context ends.
+type patient struct{ payment.Provider }
+
+func (patient) Void(ctx context.Context, _ payment.Payment) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func TestProviderIsFoundByName(t *testing.T) {
+	ps, err := payment.NewProviders(map[string]payment.Provider{"b": patient{}, "a": patient{}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if provider, method, err := ps.Find("a:tok"); provider == nil || method.Token != "tok" || err != nil {
+		t.Errorf("got %v, %v, %v", provider, method, err)
+	}
+	if !slices.Equal(ps.Names(), []string{"a", "b"}) {
+		t.Errorf("got %v", ps.Names())
+	}
+	_, _, err = ps.Find("c:tok")
+	if !errors.Is(err, payment.ErrMethod) || !strings.Contains(err.Error(), `"c", but there are only a, b`) {
+		t.Errorf("got %v", err)
+	}
+	if _, _, err := (payment.Providers{}).Find("a"); !errors.Is(err, payment.ErrMethod) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestProviderThatNobodyCanNameIsNotKept(t *testing.T) {
+	for name, provider := range map[string]payment.Provider{"A": patient{}, "a:b": patient{}, "": patient{}, "nil": nil} {
+		if _, err := payment.NewProviders(map[string]payment.Provider{name: provider}); err == nil {
+			t.Errorf("%q is kept", name)
+		}
+	}
+}
+
+func TestCallEndsWithItsLimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		begin := time.Now()
+		err := payment.Within(patient{}, time.Second).Void(t.Context(), good())
+		if !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) != time.Second {
+			t.Errorf("got %v after %v", err, time.Since(begin))
+		}
+	})
+}
