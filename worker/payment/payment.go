@@ -96,12 +96,12 @@ const (
 
 // Status is what a provider knows of a payment. All amounts are minor units.
 type Status struct {
-	State State
+	State State `json:"state"`
 	// Reference is the provider's own name of the payment, if it has one already.
-	Reference string
+	Reference string `json:"reference,omitempty"`
 	// Authorized is what the customer's money was held for, also when it was captured or
 	// let go since.
-	Authorized int64
-	Captured   int64
-	Refunded   int64
+	Authorized int64 `json:"authorized"`
+	Captured   int64 `json:"captured"`
+	Refunded   int64 `json:"refunded"`
 }
