@@ -69,6 +69,24 @@ func TestDeclineHasTheBanksCode(t *testing.T) {
 	}
 }
 
+// The card that said no may say yes when it is asked again; the customer was told no.
+func TestDeclineStaysWhenAnEarlierConfirmArrives(t *testing.T) {
+	f := newFake(t)
+	network := paymenttest.NewNetwork(t)
+	provider := connect(t, f.url, network)
+	network.Break(paymenttest.RequestLate, 2)
+	if _, err := provider.Authorize(t.Context(), pay("pm_card_chargeDeclined")); !errors.Is(err, payment.ErrUnknown) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := provider.Authorize(t.Context(), pay("pm_card_chargeDeclined")); err == nil {
+		t.Error("authorized")
+	}
+	network.Deliver(t)
+	if f.attempts != 1 {
+		t.Errorf("the card was asked %d times", f.attempts)
+	}
+}
+
 // What Stripe never makes needs no void, but whoever does not know that asks for one.
 func TestWhatStripeRefusesIsVoidedAllTheSame(t *testing.T) {
 	_, provider := faked(t)
