@@ -51,6 +51,10 @@
 //	no answer, 5xx, too many calls, credentials    payment.ErrUnknown
 //	  that are wrong
 //
+// Void is nil for what Stripe refuses to make for its amount or currency: there is none. If it is
+// for another reason, as an account that was closed since, making it does not tell; the void is
+// ErrUnknown then, until a search can tell.
+//
 // Customers who have to act (3-D Secure) are not supported: a purchase does not wait for them.
 //
 // The secret key is in no error and no log. The texts of errors are made here from Stripe's

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"time"
 
 	stripego "github.com/stripe/stripe-go/v85"
@@ -88,7 +89,16 @@ func ours(status int) bool {
 }
 
 func refused(reason payment.Reason, said *stripego.Error) error {
-	return &payment.RefusedError{Reason: reason, Code: string(said.Code), Message: describe(said)}
+	return &payment.RefusedError{Reason: reason, Code: cmp.Or(string(said.Code), said.Param), Message: describe(said)}
+}
+
+// neverMade tells that Stripe refused to make an intent for what it was asked for, and not for
+// what the account may do at the moment: then it has never made it.
+func neverMade(err error) bool {
+	said, ok := errors.AsType[*payment.RefusedError](err)
+	return ok && slices.Contains([]string{
+		string(stripego.ErrorCodeAmountTooSmall), string(stripego.ErrorCodeAmountTooLarge), "amount", "currency",
+	}, said.Code)
 }
 
 func cardError(said *stripego.Error) error {

@@ -32,7 +32,8 @@ type fake struct {
 	indexed  int               // how many intents a search finds
 	replayed int
 	putOff   int
-	attempts int // how often any card was asked
+	attempts int  // how often any card was asked
+	closed   bool // whether the account makes no intents
 }
 
 type saved struct {
@@ -84,6 +85,10 @@ func (f *fake) serve(do func(*http.Request) (any, *problem)) http.HandlerFunc {
 		key := r.Header.Get("Idempotency-Key")
 		f.mu.Lock()
 		defer f.mu.Unlock()
+		if f.closed && r.URL.Path == "/v1/payment_intents" {
+			say(w, &problem{status: 400, kind: "invalid_request_error", msg: "Your account cannot make charges"})
+			return
+		}
 		if r.Method != http.MethodPost {
 			body, wrong := do(r)
 			reply(w, body, wrong)
@@ -128,7 +133,10 @@ func (f *fake) recall(w http.ResponseWriter, r *http.Request, key string) bool {
 
 func (f *fake) create(r *http.Request) (any, *problem) {
 	amount, err := strconv.ParseInt(r.Form.Get("amount"), 10, 64)
-	if err != nil || amount < 50 || r.Form.Get("capture_method") != "manual" || r.Form.Get("payment_method_types[0]") != "card" {
+	if amount < 50 {
+		return nil, &problem{status: 400, kind: "invalid_request_error", code: "amount_too_small", msg: "Too small"}
+	}
+	if err != nil || r.Form.Get("capture_method") != "manual" || r.Form.Get("payment_method_types[0]") != "card" {
 		return nil, &problem{status: 400, kind: "invalid_request_error", code: "parameter_invalid", msg: "Invalid parameters"}
 	}
 	pi := &fakeIntent{fields: map[string]any{

@@ -3,6 +3,7 @@ package stripe
 import (
 	"context"
 	"fmt"
+	"time"
 
 	stripego "github.com/stripe/stripe-go/v85"
 
@@ -79,8 +80,8 @@ func (s *Provider) void(ctx context.Context, p payment.Payment) error {
 		return err
 	}
 	pi, err := s.find(ctx, p)
-	if p.Reference == "" && payment.IsRefused(err, payment.ReasonProvider) {
-		return nil // Stripe makes no such intent, so there is none and there will be none
+	if p.Reference == "" && recent(p) && payment.IsRefused(err, payment.ReasonProvider) {
+		pi, err = s.unmade(ctx, p, err)
 	}
 	if err != nil || pi == nil {
 		return err
@@ -128,6 +129,19 @@ func (s *Provider) lookUp(ctx context.Context, p payment.Payment) (payment.Statu
 		status.Refunded = made.sum
 	}
 	return status, err
+}
+
+// unmade is for the void of an intent that Stripe does not make: it may have been made before,
+// when Stripe still did, as with an account that was closed since.
+func (s *Provider) unmade(ctx context.Context, p payment.Payment, refusal error) (*intent, error) {
+	switch {
+	case neverMade(refusal):
+		return nil, nil //nolint:nilnil // nothing is an answer here: see intent
+	case time.Since(p.Begun) < searchable:
+		return nil, fmt.Errorf("%w until a search can tell: %v", payment.ErrUnknown, refusal) //nolint:errorlint // it is not that any more
+	default:
+		return s.search(ctx, p)
+	}
 }
 
 // open tells whether an intent may still come to hold money, or does.

@@ -20,6 +20,9 @@ import (
 // idempotency key: an hour less than Stripe promises, for clocks that differ.
 const KeyLife = 23 * time.Hour
 
+// searchable is when a search surely finds an intent: Stripe says a minute, and at times more.
+const searchable = time.Hour
+
 // Config says with whose account to pay. Printing it does not show the key.
 type Config struct {
 	// SecretKey is an API key, sk_… or rk_…. Required.

@@ -235,6 +235,25 @@ func TestOldPaymentIsVoided(t *testing.T) {
 	}
 }
 
+// An account that makes no intents any more may have made one; making it again does not tell.
+func TestVoidOfAClosedAccountWaitsForTheSearch(t *testing.T) {
+	f, provider := faked(t)
+	p := pay("pm_card_visa")
+	if _, err := provider.Authorize(t.Context(), p); err != nil {
+		t.Fatal(err)
+	}
+	f.closed = true
+	err := provider.Void(t.Context(), p)
+	if !errors.Is(err, payment.ErrUnknown) || payment.IsRefused(err, payment.ReasonProvider) {
+		t.Errorf("got %v", err)
+	}
+	f.forget()
+	p.Begun = p.Begun.Add(-searchable)
+	if err := provider.Void(t.Context(), p); err != nil || f.held() != 0 {
+		t.Errorf("got %v, %d intents hold money", err, f.held())
+	}
+}
+
 func TestNoErrorHasASecret(t *testing.T) {
 	f := newFake(t)
 	client := &http.Client{Transport: paymenttest.NewNetwork(t)}
@@ -251,8 +270,11 @@ func TestNoErrorHasASecret(t *testing.T) {
 	unknown := pay("pm_unknown")
 	unknown.Key = "eu-2"
 	_, missing := right.Authorize(t.Context(), unknown)
+	failing := pay("pm_card_error_500")
+	failing.Key = "eu-3"
+	_, internal := right.Authorize(t.Context(), failing)
 	config := Config{SecretKey: "sk_test_wrong_secret"}
-	for _, said := range []any{unauthorized, declined, missing, config, &config} {
+	for _, said := range []any{unauthorized, declined, missing, internal, config, &config} {
 		for _, format := range []string{"%v", "%+v", "%#v", "%s"} {
 			if text := fmt.Sprintf(format, said); strings.Contains(text, "_secret") {
 				t.Errorf("%s", text)
