@@ -51,11 +51,26 @@ func TestMalformedPaymentIsRefused(t *testing.T) {
 }
 
 // patient answers nothing before its context ends.
-type patient struct{ payment.Provider }
+type patient struct{}
 
-func (patient) Void(ctx context.Context, _ payment.Payment) error {
+func (patient) wait(ctx context.Context) error {
 	<-ctx.Done()
 	return ctx.Err()
+}
+
+func (p patient) Authorize(ctx context.Context, _ payment.Payment) (string, error) {
+	return "", p.wait(ctx)
+}
+
+func (p patient) Capture(ctx context.Context, _ payment.Payment, _ int64) error { return p.wait(ctx) }
+func (p patient) Void(ctx context.Context, _ payment.Payment) error             { return p.wait(ctx) }
+
+func (p patient) Refund(ctx context.Context, _ payment.Payment, _ string, _ int64) error {
+	return p.wait(ctx)
+}
+
+func (p patient) LookUp(ctx context.Context, _ payment.Payment) (payment.Status, error) {
+	return payment.Status{}, p.wait(ctx)
 }
 
 func TestProviderIsFoundByName(t *testing.T) {
@@ -88,10 +103,18 @@ func TestProviderThatNobodyCanNameIsNotKept(t *testing.T) {
 
 func TestCallEndsWithItsLimit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		begin := time.Now()
-		err := payment.Within(patient{}, time.Second).Void(t.Context(), good())
-		if !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) != time.Second {
-			t.Errorf("got %v after %v", err, time.Since(begin))
+		limited := payment.Within(patient{}, time.Second)
+		for name, call := range map[string]func() error{
+			"authorize": func() error { _, err := limited.Authorize(t.Context(), good()); return err },
+			"capture":   func() error { return limited.Capture(t.Context(), good(), 1) },
+			"void":      func() error { return limited.Void(t.Context(), good()) },
+			"refund":    func() error { return limited.Refund(t.Context(), good(), "r1", 1) },
+			"look up":   func() error { _, err := limited.LookUp(t.Context(), good()); return err },
+		} {
+			begin := time.Now()
+			if err := call(); !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) != time.Second {
+				t.Errorf("%s: got %v after %v", name, err, time.Since(begin))
+			}
 		}
 	})
 }

@@ -40,7 +40,14 @@ func NewClient(config Config) (*Client, error) {
 		return nil, fmt.Errorf("make client: %q is not an URL of a simulated provider", config.URL)
 	}
 	base.Path = strings.TrimSuffix(base.Path, "/")
-	return &Client{base: base, http: cmp.Or(config.HTTP, &http.Client{Timeout: 30 * time.Second})}, nil
+	return &Client{base: base, http: cmp.Or(config.HTTP, sender())}, nil
+}
+
+// sender keeps the connections of many purchases at once, where net/http keeps two.
+func sender() *http.Client {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.MaxIdleConnsPerHost = 64
+	return &http.Client{Transport: transport, Timeout: 30 * time.Second}
 }
 
 // Authorize is of payment.Provider.
