@@ -22,6 +22,9 @@ func (s *service) BatchCreatePurchases(
 	}
 	until, topology := s.until(ctx), s.router.known()
 	for i, r := range req.GetRequests() {
+		if r.GetUnitPrice() != nil {
+			return nil, pricedAmongOthers(fmt.Sprintf("requests[%d].", i))
+		}
 		if r.GetHold() == nil && fill(r, topology) {
 			continue
 		}
@@ -106,6 +109,13 @@ func (r *router) batchAttempt(ctx context.Context, until time.Time, b *batch, p 
 		}
 	}
 	return unanswered
+}
+
+// pricedAmongOthers refuses what others would have to wait for. The path says where in a
+// larger request it stands.
+func pricedAmongOthers(path string) error {
+	return holdfastv1.FieldError(holdfastv1.ReasonInvalidField, path+"unit_price",
+		"is not for batches and streams: use CreatePurchase or CreateOrder")
 }
 
 func failed(err error) *holdfastv1.PurchaseResult {

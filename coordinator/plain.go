@@ -43,7 +43,7 @@ func plainPurchase(r *holdfastv1.CreatePurchaseRequest) bool {
 		r.GetProductId() != "" && plainText(r.GetProductId()) &&
 		r.GetCustomerId() != "" && plainText(r.GetCustomerId()) &&
 		plainText(r.GetRegion()) && plainText(r.GetPaymentMethod()) && plainText(r.GetRequestId()) &&
-		plainHold(r.GetHold())
+		plainHold(r.GetHold()) && r.GetUnitPrice() == nil
 }
 
 func plainHold(h *holdfastv1.Hold) bool {

@@ -20,6 +20,7 @@ import (
 type service struct {
 	holdfastv1.UnimplementedProductServiceServer
 	holdfastv1.UnimplementedPurchaseServiceServer
+	holdfastv1.UnimplementedOrderServiceServer
 	router   *router
 	validate protovalidate.Validator
 	deadline time.Duration // for callers that set none
@@ -100,6 +101,9 @@ func (s *service) CreatePurchase(
 ) (*holdfastv1.Purchase, error) {
 	if err := s.check(req); err != nil {
 		return nil, err
+	}
+	if req.GetUnitPrice() != nil {
+		return s.sellForMoney(ctx, req)
 	}
 	return s.sell(ctx, s.until(ctx), req, &way{})
 }

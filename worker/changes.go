@@ -101,6 +101,8 @@ func changeStatus(purchaseID string, c ledger.Changed) error {
 	case errors.Is(c.Err, ledger.ErrToReadmit):
 		metadata["product_id"] = c.Purchase.ProductID
 		return refuse(holdfastv1.ReasonToReadmit, "purchase_id")
+	case errors.Is(c.Err, ledger.ErrOfOrder):
+		return refuse(holdfastv1.ReasonPurchaseInOrder, "purchase_id")
 	case errors.As(c.Err, &state):
 		metadata["action"] = string(state.Action)
 		return refuse(reasons[state.State], "purchase_id")

@@ -23,6 +23,7 @@ const (
 func (w *Worker) doDuties(ctx context.Context, t *term) {
 	var all sync.WaitGroup
 	for _, s := range t.shards {
+		all.Go(func() { w.whileOnDuty(ctx, "payments/"+s.Name(), t.service.outboxes[s.Name()].run) })
 		if w.cfg.SweepInterval > 0 {
 			all.Go(func() {
 				w.whileOnDuty(ctx, "sweep/"+s.Name(), func(ctx context.Context) { w.sweep(ctx, s) })

@@ -6,7 +6,6 @@ import (
 	"sync/atomic"
 
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
-	workerv1 "github.com/holdfast-io/holdfast/api/holdfast/worker/v1"
 	"github.com/holdfast-io/holdfast/api/link"
 )
 
@@ -15,6 +14,7 @@ import (
 type front struct {
 	holdfastv1.UnimplementedProductServiceServer
 	holdfastv1.UnimplementedPurchaseServiceServer
+	holdfastv1.UnimplementedOrderServiceServer
 	current atomic.Pointer[service]
 	once    sync.Once
 	opened  chan struct{} // closed when there was a service for the first time
@@ -94,7 +94,18 @@ func (f *front) CreateDelivery(ctx context.Context, req *holdfastv1.CreateDelive
 	return pass(ctx, f, req, (*service).CreateDelivery)
 }
 
-// readmit is what coordinators ask beside the public contract.
-func (f *front) readmit(ctx context.Context, req *workerv1.ReadmitRequest) (*holdfastv1.Purchase, error) {
-	return pass(ctx, f, req, (*service).readmit)
+func (f *front) GetOrder(ctx context.Context, req *holdfastv1.GetOrderRequest) (*holdfastv1.Order, error) {
+	return pass(ctx, f, req, (*service).GetOrder)
+}
+
+func (f *front) PayOrder(ctx context.Context, req *holdfastv1.PayOrderRequest) (*holdfastv1.Order, error) {
+	return pass(ctx, f, req, (*service).PayOrder)
+}
+
+func (f *front) ConfirmOrder(ctx context.Context, req *holdfastv1.ConfirmOrderRequest) (*holdfastv1.Order, error) {
+	return pass(ctx, f, req, (*service).ConfirmOrder)
+}
+
+func (f *front) CancelOrder(ctx context.Context, req *holdfastv1.CancelOrderRequest) (*holdfastv1.Order, error) {
+	return pass(ctx, f, req, (*service).CancelOrder)
 }

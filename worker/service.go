@@ -17,6 +17,7 @@ import (
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
 	"github.com/holdfast-io/holdfast/api/link"
 	"github.com/holdfast-io/holdfast/worker/ledger"
+	"github.com/holdfast-io/holdfast/worker/payment"
 )
 
 // service answers coordinators, which have validated the requests and filled in region
@@ -24,12 +25,17 @@ import (
 type service struct {
 	holdfastv1.UnimplementedProductServiceServer
 	holdfastv1.UnimplementedPurchaseServiceServer
+	holdfastv1.UnimplementedOrderServiceServer
 	tenures  *tenures
 	lanes    *lanes
 	topology cluster.Topology
 	shards   []*ledger.Shard
 	maxHold  time.Duration
-	log      hclog.Logger
+
+	providers payment.Providers
+	outboxes  map[string]*outbox // by shard
+
+	log hclog.Logger
 }
 
 // CreateProduct creates within a tenure: whoever is fenced cannot create, so all
@@ -97,7 +103,6 @@ func limit(units int64) *int64 {
 
 // sameProduct tells a repetition from a product that exists otherwise.
 func sameProduct(p, asked *ledger.Product) error {
-	same := func(a, b *int64) bool { return a == b || a != nil && b != nil && *a == *b }
 	switch {
 	case p.AmountInStorage != asked.AmountInStorage:
 		return &ProductExistsError{Field: "amount_in_storage", Value: p.AmountInStorage}
@@ -351,6 +356,9 @@ func purchase(region string, p *ledger.Purchase) *holdfastv1.Purchase {
 	}
 	if p.ExpireTime != nil {
 		answer.ExpireTime = timestamppb.New(*p.ExpireTime)
+	}
+	if p.OrderID != nil {
+		answer.OrderId = PurchaseID(region, *p.OrderID)
 	}
 	return answer
 }

@@ -383,6 +383,7 @@ func (s *sale) asPurchase() Purchase {
 	return Purchase{
 		ProductID: s.row.ProductID, Region: s.region, RequestID: s.row.RequestID, Amount: s.row.Amount,
 		CustomerID: s.row.CustomerID, PaymentMethod: s.row.PaymentMethod, ExpireTime: s.row.ExpireTime,
+		OrderID: s.row.OrderID, UnitPrice: s.row.UnitPrice,
 	}
 }
 
@@ -392,6 +393,8 @@ type Purchase struct {
 	Amount                       int64
 	CustomerID, PaymentMethod    string
 	ExpireTime                   *time.Time // of a hold; nil for a purchase that is confirmed at once
+	OrderID                      *uuid.UUID // nil when it stands alone
+	UnitPrice                    *int64     // nil when nothing is paid here
 
 	special special // of what takes units and is no new purchase
 }
@@ -401,7 +404,8 @@ type Purchase struct {
 func (p Purchase) row(fence *ledger.Fence) ledger.Purchase {
 	return ledger.Purchase{
 		PurchaseID: uuid.Must(uuid.NewV7()), ProductID: p.ProductID, RequestID: p.RequestID, Amount: p.Amount,
-		CustomerID: p.CustomerID, PaymentMethod: p.PaymentMethod, ExpireTime: p.ExpireTime, Fence: fence,
+		CustomerID: p.CustomerID, PaymentMethod: p.PaymentMethod, ExpireTime: p.ExpireTime,
+		OrderID: p.OrderID, UnitPrice: p.UnitPrice, Fence: fence,
 	}
 }
 
@@ -410,5 +414,9 @@ func (p Purchase) row(fence *ledger.Fence) ledger.Purchase {
 func sameContent(row *ledger.Purchase, p Purchase) bool {
 	return row.ProductID == p.ProductID && row.Amount == p.Amount &&
 		row.CustomerID == p.CustomerID && row.PaymentMethod == p.PaymentMethod &&
-		(row.ExpireTime == nil) == (p.ExpireTime == nil)
+		(row.ExpireTime == nil) == (p.ExpireTime == nil) &&
+		same(row.OrderID, p.OrderID) && same(row.UnitPrice, p.UnitPrice)
 }
+
+// same compares what may not be there.
+func same[T comparable](a, b *T) bool { return a == b || a != nil && b != nil && *a == *b }

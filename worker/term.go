@@ -54,6 +54,10 @@ func (w *Worker) openTerm(ctx context.Context, view cluster.View) (*term, error)
 	t.tenures.begin = b.begin
 	t.service = &service{
 		tenures: t.tenures, lanes: t.lanes, topology: t.topology, shards: t.shards, maxHold: w.cfg.MaxHold, log: w.log,
+		providers: w.cfg.Providers, outboxes: map[string]*outbox{},
+	}
+	for _, s := range t.shards {
+		t.service.outboxes[s.Name()] = newOutbox(s, w.cfg.Providers, w.log)
 	}
 	return t, nil
 }

@@ -25,6 +25,7 @@ import (
 	workerv1 "github.com/holdfast-io/holdfast/api/holdfast/worker/v1"
 	"github.com/holdfast-io/holdfast/api/link"
 	"github.com/holdfast-io/holdfast/lockmgr"
+	"github.com/holdfast-io/holdfast/worker/payment"
 )
 
 // Config says what a worker needs. Fields without a default are required.
@@ -35,6 +36,7 @@ type Config struct {
 	DSNs      map[string]string // by shard; every shard of the topology
 	Logger    hclog.Logger
 	Metrics   prometheus.Registerer // one of its own when nil
+	Providers payment.Providers     // of payments; none when empty
 
 	LockTTL       time.Duration // 15 s
 	MinimumTenure time.Duration // 200 ms; others wait this long for a product at least
@@ -225,6 +227,7 @@ func (w *Worker) grpcServer(links *link.Server) (*grpc.Server, *health.Server) {
 	)
 	holdfastv1.RegisterProductServiceServer(server, w.front)
 	holdfastv1.RegisterPurchaseServiceServer(server, w.front)
+	holdfastv1.RegisterOrderServiceServer(server, w.front)
 	workerv1.RegisterWorkerServiceServer(server, forCoordinators{links, w.front})
 	healthServer := health.NewServer()
 	healthServer.SetServingStatus(w.self.Instance, healthpb.HealthCheckResponse_SERVING)
@@ -240,7 +243,22 @@ type forCoordinators struct {
 
 // Readmit is part of workerv1.WorkerServiceServer.
 func (f forCoordinators) Readmit(ctx context.Context, req *workerv1.ReadmitRequest) (*holdfastv1.Purchase, error) {
-	return f.front.readmit(ctx, req)
+	return pass(ctx, f.front, req, (*service).readmit)
+}
+
+// OpenOrder is part of workerv1.WorkerServiceServer, as are the next two.
+func (f forCoordinators) OpenOrder(ctx context.Context, req *workerv1.OpenOrderRequest) (*workerv1.OpenOrderResponse, error) {
+	return pass(ctx, f.front, req, (*service).openOrder)
+}
+
+// HoldLine holds a line of an order.
+func (f forCoordinators) HoldLine(ctx context.Context, req *workerv1.HoldLineRequest) (*holdfastv1.Purchase, error) {
+	return pass(ctx, f.front, req, (*service).holdLine)
+}
+
+// CloseOrder places an order or has it fail.
+func (f forCoordinators) CloseOrder(ctx context.Context, req *workerv1.CloseOrderRequest) (*holdfastv1.Order, error) {
+	return pass(ctx, f.front, req, (*service).closeOrder)
 }
 
 // ended drops the error of a part that stopped because it was told to.

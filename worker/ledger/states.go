@@ -99,7 +99,7 @@ func (p *Purchase) apply(c *Change, now time.Time) error {
 		return &StateError{c.Action, p.State}
 	}
 	switch {
-	case c.Action != Return && !sameID(c.OrderID, p.OrderID):
+	case (c.Action == Confirm || c.Action == Cancel) && !sameID(c.OrderID, p.OrderID):
 		return ErrOfOrder
 	case p.State == Expired && p.OrderID != nil:
 		return &StateError{c.Action, Expired} // the order's other lines, and its payment, were let go as well

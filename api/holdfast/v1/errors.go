@@ -60,6 +60,23 @@ const (
 	// ReasonHoldTooLong: the hold would last longer than any may; the metadata
 	// `latest_expire_time` says until when it may.
 	ReasonHoldTooLong = "HOLD_TOO_LONG"
+	// ReasonPurchaseInOrder: the purchase is a line of an order, which is confirmed and
+	// cancelled as a whole.
+	ReasonPurchaseInOrder = "PURCHASE_IN_ORDER"
+	// ReasonOrderNotFound: there is no such order.
+	ReasonOrderNotFound = "ORDER_NOT_FOUND"
+	// ReasonOrderFailed: not all lines of the order were to be had, and none was kept; the
+	// detail OrderFailure names those that were not.
+	ReasonOrderFailed = "ORDER_FAILED"
+	// ReasonOrderNotPlaced: not all lines of the order are held. Repeat CreateOrder with
+	// its request_id.
+	ReasonOrderNotPlaced = "ORDER_NOT_PLACED"
+	// ReasonPaymentDeclined: the provider has declined the payment; the metadata `code`
+	// says why. The units were given back.
+	ReasonPaymentDeclined = "PAYMENT_DECLINED"
+	// ReasonPaymentPending: the provider has not said in time whether it authorizes the
+	// payment. Repeat with the same request_id.
+	ReasonPaymentPending = "PAYMENT_PENDING"
 	// ReasonToReadmit is what a worker tells a coordinator: the purchase has expired, and
 	// the tenure of its product has to look whether the units are still there. The
 	// metadata `product_id` names it. No caller sees it.

@@ -86,61 +86,6 @@ func (PaymentState) EnumDescriptor() ([]byte, []int) {
 	return file_holdfast_v1_order_proto_rawDescGZIP(), []int{0}
 }
 
-// Money is an amount of a currency.
-type Money struct {
-	state protoimpl.MessageState `protogen:"open.v1"`
-	// A code of ISO 4217, such as EUR.
-	CurrencyCode string `protobuf:"bytes,1,opt,name=currency_code,json=currencyCode,proto3" json:"currency_code,omitempty"`
-	// In the currency's smallest unit, such as cents.
-	MinorUnits    int64 `protobuf:"varint,2,opt,name=minor_units,json=minorUnits,proto3" json:"minor_units,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
-}
-
-func (x *Money) Reset() {
-	*x = Money{}
-	mi := &file_holdfast_v1_order_proto_msgTypes[0]
-	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-	ms.StoreMessageInfo(mi)
-}
-
-func (x *Money) String() string {
-	return protoimpl.X.MessageStringOf(x)
-}
-
-func (*Money) ProtoMessage() {}
-
-func (x *Money) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_order_proto_msgTypes[0]
-	if x != nil {
-		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
-		if ms.LoadMessageInfo() == nil {
-			ms.StoreMessageInfo(mi)
-		}
-		return ms
-	}
-	return mi.MessageOf(x)
-}
-
-// Deprecated: Use Money.ProtoReflect.Descriptor instead.
-func (*Money) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_order_proto_rawDescGZIP(), []int{0}
-}
-
-func (x *Money) GetCurrencyCode() string {
-	if x != nil {
-		return x.CurrencyCode
-	}
-	return ""
-}
-
-func (x *Money) GetMinorUnits() int64 {
-	if x != nil {
-		return x.MinorUnits
-	}
-	return 0
-}
-
 // An order is purchases of one customer that are held, confirmed and cancelled together.
 // What is confirmed is returned line by line (ReturnPurchase).
 type Order struct {
@@ -165,7 +110,7 @@ type Order struct {
 
 func (x *Order) Reset() {
 	*x = Order{}
-	mi := &file_holdfast_v1_order_proto_msgTypes[1]
+	mi := &file_holdfast_v1_order_proto_msgTypes[0]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -177,7 +122,7 @@ func (x *Order) String() string {
 func (*Order) ProtoMessage() {}
 
 func (x *Order) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_order_proto_msgTypes[1]
+	mi := &file_holdfast_v1_order_proto_msgTypes[0]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -190,7 +135,7 @@ func (x *Order) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Order.ProtoReflect.Descriptor instead.
 func (*Order) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_order_proto_rawDescGZIP(), []int{1}
+	return file_holdfast_v1_order_proto_rawDescGZIP(), []int{0}
 }
 
 func (x *Order) GetOrderId() string {
@@ -272,7 +217,7 @@ type Payment struct {
 
 func (x *Payment) Reset() {
 	*x = Payment{}
-	mi := &file_holdfast_v1_order_proto_msgTypes[2]
+	mi := &file_holdfast_v1_order_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -284,7 +229,7 @@ func (x *Payment) String() string {
 func (*Payment) ProtoMessage() {}
 
 func (x *Payment) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_order_proto_msgTypes[2]
+	mi := &file_holdfast_v1_order_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -297,7 +242,7 @@ func (x *Payment) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Payment.ProtoReflect.Descriptor instead.
 func (*Payment) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_order_proto_rawDescGZIP(), []int{2}
+	return file_holdfast_v1_order_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *Payment) GetState() PaymentState {
@@ -341,7 +286,7 @@ type OrderLine struct {
 
 func (x *OrderLine) Reset() {
 	*x = OrderLine{}
-	mi := &file_holdfast_v1_order_proto_msgTypes[3]
+	mi := &file_holdfast_v1_order_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -353,7 +298,7 @@ func (x *OrderLine) String() string {
 func (*OrderLine) ProtoMessage() {}
 
 func (x *OrderLine) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_order_proto_msgTypes[3]
+	mi := &file_holdfast_v1_order_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -366,7 +311,7 @@ func (x *OrderLine) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrderLine.ProtoReflect.Descriptor instead.
 func (*OrderLine) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_order_proto_rawDescGZIP(), []int{3}
+	return file_holdfast_v1_order_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *OrderLine) GetProductId() string {
@@ -411,7 +356,7 @@ type CreateOrderRequest struct {
 
 func (x *CreateOrderRequest) Reset() {
 	*x = CreateOrderRequest{}
-	mi := &file_holdfast_v1_order_proto_msgTypes[4]
+	mi := &file_holdfast_v1_order_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -423,7 +368,7 @@ func (x *CreateOrderRequest) String() string {
 func (*CreateOrderRequest) ProtoMessage() {}
 
 func (x *CreateOrderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_order_proto_msgTypes[4]
+	mi := &file_holdfast_v1_order_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -436,7 +381,7 @@ func (x *CreateOrderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateOrderRequest.ProtoReflect.Descriptor instead.
 func (*CreateOrderRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_order_proto_rawDescGZIP(), []int{4}
+	return file_holdfast_v1_order_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *CreateOrderRequest) GetLines() []*OrderLine {
@@ -490,7 +435,7 @@ type GetOrderRequest struct {
 
 func (x *GetOrderRequest) Reset() {
 	*x = GetOrderRequest{}
-	mi := &file_holdfast_v1_order_proto_msgTypes[5]
+	mi := &file_holdfast_v1_order_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -502,7 +447,7 @@ func (x *GetOrderRequest) String() string {
 func (*GetOrderRequest) ProtoMessage() {}
 
 func (x *GetOrderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_order_proto_msgTypes[5]
+	mi := &file_holdfast_v1_order_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -515,7 +460,7 @@ func (x *GetOrderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetOrderRequest.ProtoReflect.Descriptor instead.
 func (*GetOrderRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_order_proto_rawDescGZIP(), []int{5}
+	return file_holdfast_v1_order_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *GetOrderRequest) GetOrderId() string {
@@ -534,7 +479,7 @@ type PayOrderRequest struct {
 
 func (x *PayOrderRequest) Reset() {
 	*x = PayOrderRequest{}
-	mi := &file_holdfast_v1_order_proto_msgTypes[6]
+	mi := &file_holdfast_v1_order_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -546,7 +491,7 @@ func (x *PayOrderRequest) String() string {
 func (*PayOrderRequest) ProtoMessage() {}
 
 func (x *PayOrderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_order_proto_msgTypes[6]
+	mi := &file_holdfast_v1_order_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -559,7 +504,7 @@ func (x *PayOrderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PayOrderRequest.ProtoReflect.Descriptor instead.
 func (*PayOrderRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_order_proto_rawDescGZIP(), []int{6}
+	return file_holdfast_v1_order_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *PayOrderRequest) GetOrderId() string {
@@ -580,7 +525,7 @@ type ConfirmOrderRequest struct {
 
 func (x *ConfirmOrderRequest) Reset() {
 	*x = ConfirmOrderRequest{}
-	mi := &file_holdfast_v1_order_proto_msgTypes[7]
+	mi := &file_holdfast_v1_order_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -592,7 +537,7 @@ func (x *ConfirmOrderRequest) String() string {
 func (*ConfirmOrderRequest) ProtoMessage() {}
 
 func (x *ConfirmOrderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_order_proto_msgTypes[7]
+	mi := &file_holdfast_v1_order_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -605,7 +550,7 @@ func (x *ConfirmOrderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmOrderRequest.ProtoReflect.Descriptor instead.
 func (*ConfirmOrderRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_order_proto_rawDescGZIP(), []int{7}
+	return file_holdfast_v1_order_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ConfirmOrderRequest) GetOrderId() string {
@@ -633,7 +578,7 @@ type CancelOrderRequest struct {
 
 func (x *CancelOrderRequest) Reset() {
 	*x = CancelOrderRequest{}
-	mi := &file_holdfast_v1_order_proto_msgTypes[8]
+	mi := &file_holdfast_v1_order_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -645,7 +590,7 @@ func (x *CancelOrderRequest) String() string {
 func (*CancelOrderRequest) ProtoMessage() {}
 
 func (x *CancelOrderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_order_proto_msgTypes[8]
+	mi := &file_holdfast_v1_order_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -658,7 +603,7 @@ func (x *CancelOrderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelOrderRequest.ProtoReflect.Descriptor instead.
 func (*CancelOrderRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_order_proto_rawDescGZIP(), []int{8}
+	return file_holdfast_v1_order_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *CancelOrderRequest) GetOrderId() string {
@@ -685,7 +630,7 @@ type OrderFailure struct {
 
 func (x *OrderFailure) Reset() {
 	*x = OrderFailure{}
-	mi := &file_holdfast_v1_order_proto_msgTypes[9]
+	mi := &file_holdfast_v1_order_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -697,7 +642,7 @@ func (x *OrderFailure) String() string {
 func (*OrderFailure) ProtoMessage() {}
 
 func (x *OrderFailure) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_order_proto_msgTypes[9]
+	mi := &file_holdfast_v1_order_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -710,7 +655,7 @@ func (x *OrderFailure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OrderFailure.ProtoReflect.Descriptor instead.
 func (*OrderFailure) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_order_proto_rawDescGZIP(), []int{9}
+	return file_holdfast_v1_order_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *OrderFailure) GetLines() []*LineFailure {
@@ -731,7 +676,7 @@ type LineFailure struct {
 
 func (x *LineFailure) Reset() {
 	*x = LineFailure{}
-	mi := &file_holdfast_v1_order_proto_msgTypes[10]
+	mi := &file_holdfast_v1_order_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -743,7 +688,7 @@ func (x *LineFailure) String() string {
 func (*LineFailure) ProtoMessage() {}
 
 func (x *LineFailure) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_order_proto_msgTypes[10]
+	mi := &file_holdfast_v1_order_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -756,7 +701,7 @@ func (x *LineFailure) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LineFailure.ProtoReflect.Descriptor instead.
 func (*LineFailure) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_order_proto_rawDescGZIP(), []int{10}
+	return file_holdfast_v1_order_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *LineFailure) GetProductId() string {
@@ -777,12 +722,7 @@ var File_holdfast_v1_order_proto protoreflect.FileDescriptor
 
 const file_holdfast_v1_order_proto_rawDesc = "" +
 	"\n" +
-	"\x17holdfast/v1/order.proto\x12\vholdfast.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x1aholdfast/v1/purchase.proto\"p\n" +
-	"\x05Money\x126\n" +
-	"\rcurrency_code\x18\x01 \x01(\tB\x11\xbaH\x0er\f2\n" +
-	"^[A-Z]{3}$R\fcurrencyCode\x12/\n" +
-	"\vminor_units\x18\x02 \x01(\x03B\x0e\xbaH\v\"\t\x18\x80\xa0\x94\xa5\x8d\x1d(\x00R\n" +
-	"minorUnits\"\xf5\x02\n" +
+	"\x17holdfast/v1/order.proto\x12\vholdfast.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x17holdfast/v1/money.proto\x1a\x1aholdfast/v1/purchase.proto\"\xf5\x02\n" +
 	"\x05Order\x12\x19\n" +
 	"\border_id\x18\x01 \x01(\tR\aorderId\x12\x1f\n" +
 	"\vcustomer_id\x18\x02 \x01(\tR\n" +
@@ -862,48 +802,48 @@ func file_holdfast_v1_order_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_order_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_holdfast_v1_order_proto_msgTypes = make([]protoimpl.MessageInfo, 11)
+var file_holdfast_v1_order_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
 var file_holdfast_v1_order_proto_goTypes = []any{
 	(PaymentState)(0),             // 0: holdfast.v1.PaymentState
-	(*Money)(nil),                 // 1: holdfast.v1.Money
-	(*Order)(nil),                 // 2: holdfast.v1.Order
-	(*Payment)(nil),               // 3: holdfast.v1.Payment
-	(*OrderLine)(nil),             // 4: holdfast.v1.OrderLine
-	(*CreateOrderRequest)(nil),    // 5: holdfast.v1.CreateOrderRequest
-	(*GetOrderRequest)(nil),       // 6: holdfast.v1.GetOrderRequest
-	(*PayOrderRequest)(nil),       // 7: holdfast.v1.PayOrderRequest
-	(*ConfirmOrderRequest)(nil),   // 8: holdfast.v1.ConfirmOrderRequest
-	(*CancelOrderRequest)(nil),    // 9: holdfast.v1.CancelOrderRequest
-	(*OrderFailure)(nil),          // 10: holdfast.v1.OrderFailure
-	(*LineFailure)(nil),           // 11: holdfast.v1.LineFailure
-	(PurchaseState)(0),            // 12: holdfast.v1.PurchaseState
-	(*Purchase)(nil),              // 13: holdfast.v1.Purchase
-	(*timestamppb.Timestamp)(nil), // 14: google.protobuf.Timestamp
+	(*Order)(nil),                 // 1: holdfast.v1.Order
+	(*Payment)(nil),               // 2: holdfast.v1.Payment
+	(*OrderLine)(nil),             // 3: holdfast.v1.OrderLine
+	(*CreateOrderRequest)(nil),    // 4: holdfast.v1.CreateOrderRequest
+	(*GetOrderRequest)(nil),       // 5: holdfast.v1.GetOrderRequest
+	(*PayOrderRequest)(nil),       // 6: holdfast.v1.PayOrderRequest
+	(*ConfirmOrderRequest)(nil),   // 7: holdfast.v1.ConfirmOrderRequest
+	(*CancelOrderRequest)(nil),    // 8: holdfast.v1.CancelOrderRequest
+	(*OrderFailure)(nil),          // 9: holdfast.v1.OrderFailure
+	(*LineFailure)(nil),           // 10: holdfast.v1.LineFailure
+	(PurchaseState)(0),            // 11: holdfast.v1.PurchaseState
+	(*Purchase)(nil),              // 12: holdfast.v1.Purchase
+	(*timestamppb.Timestamp)(nil), // 13: google.protobuf.Timestamp
+	(*Money)(nil),                 // 14: holdfast.v1.Money
 	(*Hold)(nil),                  // 15: holdfast.v1.Hold
 	(*status.Status)(nil),         // 16: google.rpc.Status
 }
 var file_holdfast_v1_order_proto_depIdxs = []int32{
-	12, // 0: holdfast.v1.Order.state:type_name -> holdfast.v1.PurchaseState
-	13, // 1: holdfast.v1.Order.purchases:type_name -> holdfast.v1.Purchase
-	3,  // 2: holdfast.v1.Order.payment:type_name -> holdfast.v1.Payment
-	14, // 3: holdfast.v1.Order.create_time:type_name -> google.protobuf.Timestamp
+	11, // 0: holdfast.v1.Order.state:type_name -> holdfast.v1.PurchaseState
+	12, // 1: holdfast.v1.Order.purchases:type_name -> holdfast.v1.Purchase
+	2,  // 2: holdfast.v1.Order.payment:type_name -> holdfast.v1.Payment
+	13, // 3: holdfast.v1.Order.create_time:type_name -> google.protobuf.Timestamp
 	0,  // 4: holdfast.v1.Payment.state:type_name -> holdfast.v1.PaymentState
-	1,  // 5: holdfast.v1.Payment.amount:type_name -> holdfast.v1.Money
-	1,  // 6: holdfast.v1.OrderLine.unit_price:type_name -> holdfast.v1.Money
-	4,  // 7: holdfast.v1.CreateOrderRequest.lines:type_name -> holdfast.v1.OrderLine
+	14, // 5: holdfast.v1.Payment.amount:type_name -> holdfast.v1.Money
+	14, // 6: holdfast.v1.OrderLine.unit_price:type_name -> holdfast.v1.Money
+	3,  // 7: holdfast.v1.CreateOrderRequest.lines:type_name -> holdfast.v1.OrderLine
 	15, // 8: holdfast.v1.CreateOrderRequest.hold:type_name -> holdfast.v1.Hold
-	11, // 9: holdfast.v1.OrderFailure.lines:type_name -> holdfast.v1.LineFailure
+	10, // 9: holdfast.v1.OrderFailure.lines:type_name -> holdfast.v1.LineFailure
 	16, // 10: holdfast.v1.LineFailure.status:type_name -> google.rpc.Status
-	5,  // 11: holdfast.v1.OrderService.CreateOrder:input_type -> holdfast.v1.CreateOrderRequest
-	6,  // 12: holdfast.v1.OrderService.GetOrder:input_type -> holdfast.v1.GetOrderRequest
-	7,  // 13: holdfast.v1.OrderService.PayOrder:input_type -> holdfast.v1.PayOrderRequest
-	8,  // 14: holdfast.v1.OrderService.ConfirmOrder:input_type -> holdfast.v1.ConfirmOrderRequest
-	9,  // 15: holdfast.v1.OrderService.CancelOrder:input_type -> holdfast.v1.CancelOrderRequest
-	2,  // 16: holdfast.v1.OrderService.CreateOrder:output_type -> holdfast.v1.Order
-	2,  // 17: holdfast.v1.OrderService.GetOrder:output_type -> holdfast.v1.Order
-	2,  // 18: holdfast.v1.OrderService.PayOrder:output_type -> holdfast.v1.Order
-	2,  // 19: holdfast.v1.OrderService.ConfirmOrder:output_type -> holdfast.v1.Order
-	2,  // 20: holdfast.v1.OrderService.CancelOrder:output_type -> holdfast.v1.Order
+	4,  // 11: holdfast.v1.OrderService.CreateOrder:input_type -> holdfast.v1.CreateOrderRequest
+	5,  // 12: holdfast.v1.OrderService.GetOrder:input_type -> holdfast.v1.GetOrderRequest
+	6,  // 13: holdfast.v1.OrderService.PayOrder:input_type -> holdfast.v1.PayOrderRequest
+	7,  // 14: holdfast.v1.OrderService.ConfirmOrder:input_type -> holdfast.v1.ConfirmOrderRequest
+	8,  // 15: holdfast.v1.OrderService.CancelOrder:input_type -> holdfast.v1.CancelOrderRequest
+	1,  // 16: holdfast.v1.OrderService.CreateOrder:output_type -> holdfast.v1.Order
+	1,  // 17: holdfast.v1.OrderService.GetOrder:output_type -> holdfast.v1.Order
+	1,  // 18: holdfast.v1.OrderService.PayOrder:output_type -> holdfast.v1.Order
+	1,  // 19: holdfast.v1.OrderService.ConfirmOrder:output_type -> holdfast.v1.Order
+	1,  // 20: holdfast.v1.OrderService.CancelOrder:output_type -> holdfast.v1.Order
 	16, // [16:21] is the sub-list for method output_type
 	11, // [11:16] is the sub-list for method input_type
 	11, // [11:11] is the sub-list for extension type_name
@@ -916,6 +856,7 @@ func file_holdfast_v1_order_proto_init() {
 	if File_holdfast_v1_order_proto != nil {
 		return
 	}
+	file_holdfast_v1_money_proto_init()
 	file_holdfast_v1_purchase_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
@@ -923,7 +864,7 @@ func file_holdfast_v1_order_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_order_proto_rawDesc), len(file_holdfast_v1_order_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   11,
+			NumMessages:   10,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -111,8 +111,11 @@ type Purchase struct {
 	// The units of amount that were given back: by a confirmation in part, a
 	// cancellation, an expiry, returns.
 	AmountReleased int64 `protobuf:"varint,11,opt,name=amount_released,json=amountReleased,proto3" json:"amount_released,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// The order that the purchase is a line of; a purchase that holdfast takes the payment
+	// of is an order of one line. Empty otherwise.
+	OrderId       string `protobuf:"bytes,12,opt,name=order_id,json=orderId,proto3" json:"order_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Purchase) Reset() {
@@ -222,6 +225,13 @@ func (x *Purchase) GetAmountReleased() int64 {
 	return 0
 }
 
+func (x *Purchase) GetOrderId() string {
+	if x != nil {
+		return x.OrderId
+	}
+	return ""
+}
+
 // A hold keeps units for a customer who has yet to confirm, while he pays say. With
 // neither field it lasts as long as the deployment's default.
 type Hold struct {
@@ -323,7 +333,12 @@ type CreatePurchaseRequest struct {
 	// safely.
 	RequestId string `protobuf:"bytes,6,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	// Holds the units instead of selling them at once.
-	Hold          *Hold `protobuf:"bytes,7,opt,name=hold,proto3" json:"hold,omitempty"`
+	Hold *Hold `protobuf:"bytes,7,opt,name=hold,proto3" json:"hold,omitempty"`
+	// The price of one unit. With one, the purchase is an order of one line (see
+	// OrderService): its units are held, payment_method is asked for the money, they are
+	// confirmed, and the money is captured. Not in a batch or a stream, where others would
+	// wait for the provider.
+	UnitPrice     *Money `protobuf:"bytes,8,opt,name=unit_price,json=unitPrice,proto3" json:"unit_price,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -403,6 +418,13 @@ func (x *CreatePurchaseRequest) GetRequestId() string {
 func (x *CreatePurchaseRequest) GetHold() *Hold {
 	if x != nil {
 		return x.Hold
+	}
+	return nil
+}
+
+func (x *CreatePurchaseRequest) GetUnitPrice() *Money {
+	if x != nil {
+		return x.UnitPrice
 	}
 	return nil
 }
@@ -1138,7 +1160,7 @@ var File_holdfast_v1_purchase_proto protoreflect.FileDescriptor
 
 const file_holdfast_v1_purchase_proto_rawDesc = "" +
 	"\n" +
-	"\x1aholdfast/v1/purchase.proto\x12\vholdfast.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xb6\x03\n" +
+	"\x1aholdfast/v1/purchase.proto\x12\vholdfast.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x17holdfast/v1/money.proto\"\xd1\x03\n" +
 	"\bPurchase\x12\x1f\n" +
 	"\vpurchase_id\x18\x01 \x01(\tR\n" +
 	"purchaseId\x12\x1d\n" +
@@ -1157,13 +1179,14 @@ const file_holdfast_v1_purchase_proto_rawDesc = "" +
 	"\vexpire_time\x18\n" +
 	" \x01(\v2\x1a.google.protobuf.TimestampR\n" +
 	"expireTime\x12'\n" +
-	"\x0famount_released\x18\v \x01(\x03R\x0eamountReleased\"\x96\x01\n" +
+	"\x0famount_released\x18\v \x01(\x03R\x0eamountReleased\x12\x19\n" +
+	"\border_id\x18\f \x01(\tR\aorderId\"\x96\x01\n" +
 	"\x04Hold\x12=\n" +
 	"\vexpire_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampH\x00R\n" +
 	"expireTime\x12A\n" +
 	"\bduration\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00H\x00R\bdurationB\f\n" +
 	"\n" +
-	"expiration\"\xff\x02\n" +
+	"expiration\"\xb2\x03\n" +
 	"\x15CreatePurchaseRequest\x128\n" +
 	"\n" +
 	"product_id\x18\x01 \x01(\tB\x19\xe2A\x01\x02\xbaH\x12r\x10\x10\x01(\x80\x012\t^\\P{Cc}*$R\tproductId\x12,\n" +
@@ -1174,7 +1197,9 @@ const file_holdfast_v1_purchase_proto_rawDesc = "" +
 	"\x0epayment_method\x18\x05 \x01(\tB\x13\xbaH\x10r\x0e(\x80\x012\t^\\P{Cc}*$R\rpaymentMethod\x122\n" +
 	"\n" +
 	"request_id\x18\x06 \x01(\tB\x13\xbaH\x10r\x0e(\x80\x012\t^\\P{Cc}*$R\trequestId\x12%\n" +
-	"\x04hold\x18\a \x01(\v2\x11.holdfast.v1.HoldR\x04hold\"\xae\x01\n" +
+	"\x04hold\x18\a \x01(\v2\x11.holdfast.v1.HoldR\x04hold\x121\n" +
+	"\n" +
+	"unit_price\x18\b \x01(\v2\x12.holdfast.v1.MoneyR\tunitPrice\"\xae\x01\n" +
 	"\x15ExtendPurchaseRequest\x12:\n" +
 	"\vpurchase_id\x18\x01 \x01(\tB\x19\xe2A\x01\x02\xbaH\x12r\x10\x10\x01(\x80\x022\t^\\P{Cc}*$R\n" +
 	"purchaseId\x12%\n" +
@@ -1280,7 +1305,8 @@ var file_holdfast_v1_purchase_proto_goTypes = []any{
 	(*ListPurchasesResponse)(nil),        // 15: holdfast.v1.ListPurchasesResponse
 	(*timestamppb.Timestamp)(nil),        // 16: google.protobuf.Timestamp
 	(*durationpb.Duration)(nil),          // 17: google.protobuf.Duration
-	(*status.Status)(nil),                // 18: google.rpc.Status
+	(*Money)(nil),                        // 18: holdfast.v1.Money
+	(*status.Status)(nil),                // 19: google.rpc.Status
 }
 var file_holdfast_v1_purchase_proto_depIdxs = []int32{
 	0,  // 0: holdfast.v1.Purchase.state:type_name -> holdfast.v1.PurchaseState
@@ -1289,38 +1315,39 @@ var file_holdfast_v1_purchase_proto_depIdxs = []int32{
 	16, // 3: holdfast.v1.Hold.expire_time:type_name -> google.protobuf.Timestamp
 	17, // 4: holdfast.v1.Hold.duration:type_name -> google.protobuf.Duration
 	2,  // 5: holdfast.v1.CreatePurchaseRequest.hold:type_name -> holdfast.v1.Hold
-	2,  // 6: holdfast.v1.ExtendPurchaseRequest.hold:type_name -> holdfast.v1.Hold
-	3,  // 7: holdfast.v1.BatchCreatePurchasesRequest.requests:type_name -> holdfast.v1.CreatePurchaseRequest
-	10, // 8: holdfast.v1.BatchCreatePurchasesResponse.results:type_name -> holdfast.v1.PurchaseResult
-	1,  // 9: holdfast.v1.PurchaseResult.purchase:type_name -> holdfast.v1.Purchase
-	18, // 10: holdfast.v1.PurchaseResult.error:type_name -> google.rpc.Status
-	3,  // 11: holdfast.v1.StreamPurchasesRequest.purchase:type_name -> holdfast.v1.CreatePurchaseRequest
-	1,  // 12: holdfast.v1.StreamPurchasesResponse.purchase:type_name -> holdfast.v1.Purchase
-	18, // 13: holdfast.v1.StreamPurchasesResponse.error:type_name -> google.rpc.Status
-	1,  // 14: holdfast.v1.ListPurchasesResponse.purchases:type_name -> holdfast.v1.Purchase
-	3,  // 15: holdfast.v1.PurchaseService.CreatePurchase:input_type -> holdfast.v1.CreatePurchaseRequest
-	8,  // 16: holdfast.v1.PurchaseService.BatchCreatePurchases:input_type -> holdfast.v1.BatchCreatePurchasesRequest
-	11, // 17: holdfast.v1.PurchaseService.StreamPurchases:input_type -> holdfast.v1.StreamPurchasesRequest
-	4,  // 18: holdfast.v1.PurchaseService.ExtendPurchase:input_type -> holdfast.v1.ExtendPurchaseRequest
-	5,  // 19: holdfast.v1.PurchaseService.ConfirmPurchase:input_type -> holdfast.v1.ConfirmPurchaseRequest
-	6,  // 20: holdfast.v1.PurchaseService.CancelPurchase:input_type -> holdfast.v1.CancelPurchaseRequest
-	7,  // 21: holdfast.v1.PurchaseService.ReturnPurchase:input_type -> holdfast.v1.ReturnPurchaseRequest
-	13, // 22: holdfast.v1.PurchaseService.GetPurchase:input_type -> holdfast.v1.GetPurchaseRequest
-	14, // 23: holdfast.v1.PurchaseService.ListPurchases:input_type -> holdfast.v1.ListPurchasesRequest
-	1,  // 24: holdfast.v1.PurchaseService.CreatePurchase:output_type -> holdfast.v1.Purchase
-	9,  // 25: holdfast.v1.PurchaseService.BatchCreatePurchases:output_type -> holdfast.v1.BatchCreatePurchasesResponse
-	12, // 26: holdfast.v1.PurchaseService.StreamPurchases:output_type -> holdfast.v1.StreamPurchasesResponse
-	1,  // 27: holdfast.v1.PurchaseService.ExtendPurchase:output_type -> holdfast.v1.Purchase
-	1,  // 28: holdfast.v1.PurchaseService.ConfirmPurchase:output_type -> holdfast.v1.Purchase
-	1,  // 29: holdfast.v1.PurchaseService.CancelPurchase:output_type -> holdfast.v1.Purchase
-	1,  // 30: holdfast.v1.PurchaseService.ReturnPurchase:output_type -> holdfast.v1.Purchase
-	1,  // 31: holdfast.v1.PurchaseService.GetPurchase:output_type -> holdfast.v1.Purchase
-	15, // 32: holdfast.v1.PurchaseService.ListPurchases:output_type -> holdfast.v1.ListPurchasesResponse
-	24, // [24:33] is the sub-list for method output_type
-	15, // [15:24] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	18, // 6: holdfast.v1.CreatePurchaseRequest.unit_price:type_name -> holdfast.v1.Money
+	2,  // 7: holdfast.v1.ExtendPurchaseRequest.hold:type_name -> holdfast.v1.Hold
+	3,  // 8: holdfast.v1.BatchCreatePurchasesRequest.requests:type_name -> holdfast.v1.CreatePurchaseRequest
+	10, // 9: holdfast.v1.BatchCreatePurchasesResponse.results:type_name -> holdfast.v1.PurchaseResult
+	1,  // 10: holdfast.v1.PurchaseResult.purchase:type_name -> holdfast.v1.Purchase
+	19, // 11: holdfast.v1.PurchaseResult.error:type_name -> google.rpc.Status
+	3,  // 12: holdfast.v1.StreamPurchasesRequest.purchase:type_name -> holdfast.v1.CreatePurchaseRequest
+	1,  // 13: holdfast.v1.StreamPurchasesResponse.purchase:type_name -> holdfast.v1.Purchase
+	19, // 14: holdfast.v1.StreamPurchasesResponse.error:type_name -> google.rpc.Status
+	1,  // 15: holdfast.v1.ListPurchasesResponse.purchases:type_name -> holdfast.v1.Purchase
+	3,  // 16: holdfast.v1.PurchaseService.CreatePurchase:input_type -> holdfast.v1.CreatePurchaseRequest
+	8,  // 17: holdfast.v1.PurchaseService.BatchCreatePurchases:input_type -> holdfast.v1.BatchCreatePurchasesRequest
+	11, // 18: holdfast.v1.PurchaseService.StreamPurchases:input_type -> holdfast.v1.StreamPurchasesRequest
+	4,  // 19: holdfast.v1.PurchaseService.ExtendPurchase:input_type -> holdfast.v1.ExtendPurchaseRequest
+	5,  // 20: holdfast.v1.PurchaseService.ConfirmPurchase:input_type -> holdfast.v1.ConfirmPurchaseRequest
+	6,  // 21: holdfast.v1.PurchaseService.CancelPurchase:input_type -> holdfast.v1.CancelPurchaseRequest
+	7,  // 22: holdfast.v1.PurchaseService.ReturnPurchase:input_type -> holdfast.v1.ReturnPurchaseRequest
+	13, // 23: holdfast.v1.PurchaseService.GetPurchase:input_type -> holdfast.v1.GetPurchaseRequest
+	14, // 24: holdfast.v1.PurchaseService.ListPurchases:input_type -> holdfast.v1.ListPurchasesRequest
+	1,  // 25: holdfast.v1.PurchaseService.CreatePurchase:output_type -> holdfast.v1.Purchase
+	9,  // 26: holdfast.v1.PurchaseService.BatchCreatePurchases:output_type -> holdfast.v1.BatchCreatePurchasesResponse
+	12, // 27: holdfast.v1.PurchaseService.StreamPurchases:output_type -> holdfast.v1.StreamPurchasesResponse
+	1,  // 28: holdfast.v1.PurchaseService.ExtendPurchase:output_type -> holdfast.v1.Purchase
+	1,  // 29: holdfast.v1.PurchaseService.ConfirmPurchase:output_type -> holdfast.v1.Purchase
+	1,  // 30: holdfast.v1.PurchaseService.CancelPurchase:output_type -> holdfast.v1.Purchase
+	1,  // 31: holdfast.v1.PurchaseService.ReturnPurchase:output_type -> holdfast.v1.Purchase
+	1,  // 32: holdfast.v1.PurchaseService.GetPurchase:output_type -> holdfast.v1.Purchase
+	15, // 33: holdfast.v1.PurchaseService.ListPurchases:output_type -> holdfast.v1.ListPurchasesResponse
+	25, // [25:34] is the sub-list for method output_type
+	16, // [16:25] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_purchase_proto_init() }
@@ -1328,6 +1355,7 @@ func file_holdfast_v1_purchase_proto_init() {
 	if File_holdfast_v1_purchase_proto != nil {
 		return
 	}
+	file_holdfast_v1_money_proto_init()
 	file_holdfast_v1_purchase_proto_msgTypes[1].OneofWrappers = []any{
 		(*Hold_ExpireTime)(nil),
 		(*Hold_Duration)(nil),

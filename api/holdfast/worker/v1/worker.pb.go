@@ -544,7 +544,7 @@ var File_holdfast_worker_v1_worker_proto protoreflect.FileDescriptor
 
 const file_holdfast_worker_v1_worker_proto_rawDesc = "" +
 	"\n" +
-	"\x1fholdfast/worker/v1/worker.proto\x12\x12holdfast.worker.v1\x1a\x17google/rpc/status.proto\x1a\x17holdfast/v1/order.proto\x1a\x1aholdfast/v1/purchase.proto\"I\n" +
+	"\x1fholdfast/worker/v1/worker.proto\x12\x12holdfast.worker.v1\x1a\x17google/rpc/status.proto\x1a\x17holdfast/v1/money.proto\x1a\x17holdfast/v1/order.proto\x1a\x1aholdfast/v1/purchase.proto\"I\n" +
 	"\x10OpenOrderRequest\x125\n" +
 	"\x05order\x18\x01 \x01(\v2\x1f.holdfast.v1.CreateOrderRequestR\x05order\"B\n" +
 	"\x11OpenOrderResponse\x12\x19\n" +
