@@ -18,6 +18,7 @@ func newWorker() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	directory, shards, logger := etcdFlags(flags), shardFlags(flags), logFlags(flags)
+	payments := paymentFlags(flags)
 	hostname, _ := os.Hostname()
 	name := flags.String("name", hostname, "stable name; decides which products are routed here")
 	address := flags.String("listen", "127.0.0.1:7071", "address to serve coordinators on")
@@ -38,6 +39,10 @@ func newWorker() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		providers, err := payments()
+		if err != nil {
+			return err
+		}
 		listener, err := listen(cmd.Context(), "listen", *address)
 		if err != nil {
 			return err
@@ -50,7 +55,7 @@ func newWorker() *cobra.Command {
 		w, err := worker.New(cmd.Context(), worker.Config{
 			Name: *name, Advertise: cmp.Or(*advertise, listener.Addr().String()),
 			Directory: d, DSNs: dsns, Logger: logger(),
-			Metrics: registry,
+			Metrics: registry, Providers: providers,
 			LockTTL: *lockTTL, MinimumTenure: *minimum, IdleTenure: *idle, DrainTimeout: *drain, MaxInFlight: *inFlight,
 		})
 		if err != nil {
