@@ -33,15 +33,15 @@ const (
 // life is the life of a purchase: the state that each action leads to, from each state in
 // which it is possible. A purchase begins held, or confirmed at once.
 //
-//	              ┌─ extend ─┐
-//	              │          │
-//	            ┌─▼──────────┴─┐    confirm     ┌─────────────┐   return all   ┌────────────┐
-//	 hold ─────►│     held     ├───────────────►│  confirmed  ├───────────────►│  returned  │
-//	            └─┬──────────┬─┘                └─▲─────▲───┬─┘                └────────────┘
-//	       cancel │          │ expire     buy ────┘     │   └─ return a part (stays)
-//	    ┌─────────▼───┐  ┌───▼───────┐                  │
-//	    │  cancelled  │  │  expired  ├──────────────────┘
-//	    └─────────────┘  └───────────┘  confirm, if the units are still there
+//	             ┌─ extend ─┐
+//	             │          │
+//	           ┌─▼──────────┴─┐    confirm     ┌─────────────┐   return all   ┌────────────┐
+//	hold ─────►│     held     ├───────────────►│  confirmed  ├───────────────►│  returned  │
+//	           └─┬──────────┬─┘                └─▲─────▲───┬─┘                └────────────┘
+//	      cancel │          │ expire     buy ────┘     │   └─ return a part (stays)
+//	   ┌─────────▼───┐  ┌───▼───────┐                  │
+//	   │  cancelled  │  │  expired  ├──────────────────┘
+//	   └─────────────┘  └───────────┘  confirm, if the units are still there
 var life = map[Action]map[State]State{
 	Extend:  {Held: Held},
 	Confirm: {Held: Confirmed, Expired: Confirmed},
@@ -60,7 +60,8 @@ func (e *StateError) Error() string {
 	return fmt.Sprintf("cannot %s a purchase that is %s", e.Action, e.State)
 }
 
-// AmountError refuses an action on more units than the customer has of the purchase.
+// AmountError refuses an action on more units than the customer has of the purchase, or on
+// less than none.
 type AmountError struct {
 	Action Action
 	Has    int64
@@ -110,19 +111,24 @@ func (p *Purchase) apply(c *Change, now time.Time) error {
 		p.ExpireTime = &c.ExpireTime
 	case Confirm:
 		confirmed := c.units(p.Amount)
-		if confirmed > p.Amount {
+		if confirmed < 0 || confirmed > p.Amount {
 			return &AmountError{c.Action, p.Amount}
 		}
 		p.Released = p.Amount - confirmed
 	case Return:
 		back := c.units(p.Has())
-		if back > p.Has() {
+		if back < 0 || back > p.Has() {
 			return &AmountError{c.Action, p.Has()}
 		}
 		if p.Released += back; p.Has() > 0 {
 			to = p.State
 		}
-	case Cancel, Expire:
+	case Expire:
+		if p.ExpireTime.After(now) {
+			return &StateError{c.Action, p.State}
+		}
+		p.Released = p.Amount
+	case Cancel:
 		p.Released = p.Amount
 	}
 	p.State = to
