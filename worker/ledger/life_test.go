@@ -1,6 +1,7 @@
 package ledger_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"reflect"
@@ -55,7 +56,7 @@ func (d *database) must(t *testing.T, set ...ledger.Change) []ledger.Changed {
 
 // checkSums holds the running totals against the rows, and each purchase against its
 // history.
-func (d *database) checkSums(t testing.TB) {
+func (d *database) checkSums(t *testing.T) {
 	t.Helper()
 	for what, sql := range map[string]string{
 		"purchased": `SELECT coalesce(string_agg(format('%s: %s, not %s', f.product_id, f.purchased, s.units), ', '), '')
@@ -79,9 +80,16 @@ func (d *database) checkSums(t testing.TB) {
 	}
 }
 
+// tester is a test, or one run of a property.
+type tester interface {
+	Helper()
+	Context() context.Context
+	Fatal(args ...any)
+}
+
 type totals struct{ purchased, released, changes int64 }
 
-func (d *database) totals(t testing.TB, product string) (got totals) {
+func (d *database) totals(t tester, product string) (got totals) {
 	t.Helper()
 	err := d.raw.QueryRow(t.Context(), `SELECT
 		coalesce((SELECT purchased FROM fences WHERE product_id = $1), 0),
@@ -93,7 +101,7 @@ func (d *database) totals(t testing.TB, product string) (got totals) {
 	return got
 }
 
-func (d *database) purchase(t testing.TB, id uuid.UUID) *ledger.Purchase {
+func (d *database) purchase(t *testing.T, id uuid.UUID) *ledger.Purchase {
 	t.Helper()
 	p, err := d.Purchase(t.Context(), id)
 	if err != nil {
