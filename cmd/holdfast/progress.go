@@ -48,10 +48,11 @@ func (p *progress) update(done, total int) {
 		return
 	}
 	if p.bar == nil {
-		p.bar = p.bars.AddBar(int64(total),
+		p.bar = p.bars.AddBar(0, // a total that is given here stays
 			mpb.PrependDecorators(decor.Name("   "+p.name+" "), decor.CountersNoUnit("%d / %d")),
 			mpb.AppendDecorators(decor.AverageSpeed(0, "%.0f/s")))
 	}
+	p.bar.SetTotal(int64(total), false)
 	p.bar.SetCurrent(int64(done))
 }
 
