@@ -88,6 +88,7 @@ type auditProgress struct {
 func newAuditProgress(out io.Writer, name string) *auditProgress {
 	p := &auditProgress{shards: map[string]ledger.Progress{}}
 	if bar := newProgress(out, name); bar.bars != nil {
+		bar.estimated = true
 		p.bar = bar
 	}
 	return p
@@ -148,10 +149,7 @@ func printAudit(cmd *cobra.Command, r *ledger.AuditReport, repaired *ledger.Repa
 		}
 		return printJSON(out, report)
 	}
-	var found int64
-	for _, n := range r.Found {
-		found += n
-	}
+	found := r.Count()
 	fmt.Fprintf(out, "%d shards, %d products, %d purchases of %d units: %d oversold, %d findings\n",
 		shards, r.Products, r.Purchases, r.Units, r.Oversold, found)
 	if r.OverdueHolds > 0 {

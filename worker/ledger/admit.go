@@ -63,7 +63,8 @@ ON CONFLICT ON CONSTRAINT deliveries_one_outcome_per_request DO NOTHING`
 // request id is stored.
 // Errors are those of Commit.
 func (s *Shard) TakeAway(ctx context.Context, f Fence, d *Delivery) (Outcome, error) {
-	at := time.Now().UTC().Truncate(time.Microsecond) // as Postgres keeps it
+	now := time.Now().UTC()
+	at := *asKept(&now)
 	outcome, err := s.underFence(ctx, "take away", insertMissing, f, pgx.NamedArgs{
 		"delivery_id": d.DeliveryID, "request_id": d.RequestID, "amount": d.Amount, "create_time": at,
 	})

@@ -48,6 +48,14 @@ type AuditReport struct {
 // Clean reports whether nothing was found.
 func (r *AuditReport) Clean() bool { return r.Oversold == 0 && len(r.Findings) == 0 }
 
+// Count is how many findings there are, listed or not.
+func (r *AuditReport) Count() (n int64) {
+	for _, found := range r.Found {
+		n += found
+	}
+	return n
+}
+
 func (r *AuditReport) found(product, shard string, kind Kind, format string, args ...any) {
 	r.Found[kind]++
 	if len(r.Findings) < maxFindings {

@@ -18,10 +18,10 @@ import (
 
 const maxHold = 24 * time.Hour
 
-// holdOf is a purchase that is kept until then, as Postgres keeps the time.
+// holdOf is a purchase that is kept until then.
 func holdOf(f ledger.Fence, request string, amount int64, until time.Duration) *ledger.Purchase {
 	p := purchaseOf(f, request, amount)
-	at := time.Now().Add(until).UTC().Truncate(time.Microsecond)
+	at := time.Now().Add(until).UTC().Truncate(time.Microsecond).Add(time.Nanosecond) // more than Postgres keeps
 	p.ExpireTime = &at
 	return p
 }
@@ -172,7 +172,7 @@ func TestEachActionInEachState(t *testing.T) {
 				was := d.totals(t, f.ProductID)
 				c := ledger.Change{
 					PurchaseID: before.PurchaseID, Action: action, RequestID: "r",
-					ExpireTime: before.CreateTime.Add(2 * time.Hour), MaxHold: maxHold,
+					ExpireTime: before.CreateTime.Add(2*time.Hour + time.Nanosecond), MaxHold: maxHold,
 				}
 				got := d.change(t, c)[0]
 				after := d.purchase(t, before.PurchaseID)
@@ -198,7 +198,7 @@ func TestEachActionInEachState(t *testing.T) {
 					now != (totals{was.purchased, was.released + want.back, was.changes + 1}) {
 					t.Errorf("%+v with totals %+v, want %+v from %+v", after, now, want, was)
 				}
-				if action == ledger.Extend && !after.ExpireTime.Equal(c.ExpireTime) {
+				if action == ledger.Extend && !after.ExpireTime.Equal(c.ExpireTime.Truncate(time.Microsecond)) {
 					t.Errorf("the hold ends at %v, want %v", after.ExpireTime, c.ExpireTime)
 				}
 				d.checkHistory(t, c, after, -want.back)

@@ -108,7 +108,7 @@ func (p *Purchase) apply(c *Change, now time.Time) error {
 		if latest := p.CreateTime.Add(c.MaxHold); c.ExpireTime.After(latest) {
 			return &HoldError{latest}
 		}
-		p.ExpireTime = &c.ExpireTime
+		p.ExpireTime = asKept(&c.ExpireTime)
 	case Confirm:
 		confirmed := c.units(p.Amount)
 		if confirmed < 0 || confirmed > p.Amount {
