@@ -60,8 +60,8 @@
 //	                                     Fenced in a batch
 //	a change of a purchase is refused    an error of its own,   nothing of its set
 //	                                     in the answer
-//	the connection breaks in a change    ErrAmbiguous           all of it or nothing, not
-//	                                                            later: its locks say so
+//	the connection breaks in a change    ErrAmbiguous           all of it or nothing; a
+//	                                                            repetition waits for which
 //
 // It does not decide who sells (worker does, under a lock of lockmgr), it keeps
 // no state between calls, and it knows nothing of etcd.
