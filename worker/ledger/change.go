@@ -157,12 +157,12 @@ func (t *changing) applyAll(set []Change) []Changed {
 			done = append(done, made{Change: *c, after: *after, units: after.Has() - t.purchases[c.PurchaseID].Has()})
 		}
 	}
-	for i := range answers {
-		if failed && answers[i].Err == nil {
-			answers[i].Purchase = t.purchases[set[i].PurchaseID]
-		}
-	}
 	if failed {
+		for i, c := range set {
+			if answers[i].Err == nil {
+				answers[i].Purchase = t.purchases[c.PurchaseID]
+			}
+		}
 		return answers
 	}
 	for _, m := range done {

@@ -611,7 +611,8 @@ func TestFenceRaisedWhileUnitsAreTaken(t *testing.T) {
 			d.exec(t, "SELECT 1 FROM fences WHERE product_id = 'p' FOR UPDATE")
 			var wg sync.WaitGroup
 			wg.Go(func() {
-				got, err := ledger.Inserted, error(nil)
+				var got ledger.Outcome
+				var err error
 				if what == "readmission" {
 					got, err = d.Readmit(t.Context(), ledger.Readmission{Fence: f, PurchaseID: p.PurchaseID, RequestID: "r", Amount: 5})
 				} else {

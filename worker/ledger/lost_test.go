@@ -68,6 +68,7 @@ func TestChangeWhoseConnectionBreaksInTheMiddle(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			t.Cleanup(conn.Release)
 			changing := &changing{purchases: map[uuid.UUID]*Purchase{}, earlier: map[changeKey]Change{}}
 			if err := changing.read(t.Context(), conn, [][]Change{{c}}); err != nil {
 				t.Fatal(err)
