@@ -239,7 +239,7 @@ func (s *servers) audit(ctx context.Context) (oversold int64, err error) {
 	if !report.Clean() {
 		f := report.Findings[0]
 		err = fmt.Errorf("audit: %d findings, the first: %s %s: %s",
-			len(report.Findings), f.ProductID, cmp.Or(f.Shard, "all shards"), f.Problem)
+			report.Count(), f.ProductID, cmp.Or(f.Shard, "all shards"), f.Problem)
 	}
 	return report.Oversold, err
 }

@@ -59,13 +59,19 @@ SELECT @delivery_id, @product_id, @request_id, @amount, f.topology, f.token, f.t
 ON CONFLICT ON CONSTRAINT deliveries_one_outcome_per_request DO NOTHING`
 
 // TakeAway stores a delivery of less than nothing under the fence of the tenure that has
-// found the units unsold. The outcome is Replayed when one with its request id is stored.
+// found the units unsold, and sets its CreateTime. The outcome is Replayed when one with its
+// request id is stored.
 // Errors are those of Commit.
 func (s *Shard) TakeAway(ctx context.Context, f Fence, d *Delivery) (Outcome, error) {
-	d.CreateTime = time.Now().UTC().Truncate(time.Microsecond)
-	return s.underFence(ctx, "take away", insertMissing, f, pgx.NamedArgs{
-		"delivery_id": d.DeliveryID, "request_id": d.RequestID, "amount": d.Amount, "create_time": d.CreateTime,
+	now := time.Now().UTC()
+	at := *asKept(&now)
+	outcome, err := s.underFence(ctx, "take away", insertMissing, f, pgx.NamedArgs{
+		"delivery_id": d.DeliveryID, "request_id": d.RequestID, "amount": d.Amount, "create_time": at,
 	})
+	if outcome == Inserted {
+		d.CreateTime = at
+	}
+	return outcome, err
 }
 
 // underFence changes one row under a tenure's fence. When it changes none, the fence, read

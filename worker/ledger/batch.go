@@ -94,7 +94,7 @@ SELECT (SELECT array_agg(f.tenure_id)
 )
 
 // Commit stores a batch of up to MaxBatch in one transaction and one round trip, or in more when it holds
-// what is stored already or has lost its fence, and sets CreateTime and State of the
+// what is stored already or has lost its fence, and sets CreateTime, State and ExpireTime of the
 // purchases that were inserted. It answers an outcome for each purchase, in their order.
 //
 // On an error nothing is known to be stored: *RefusedError and ErrNotSent say
@@ -180,7 +180,17 @@ func newBatch(purchases []*Purchase) *batch {
 	slices.SortFunc(rows, func(a, b *Purchase) int {
 		return cmp.Or(strings.Compare(a.ProductID, b.ProductID), strings.Compare(a.RequestID, b.RequestID))
 	})
-	return &batch{rows: rows, at: time.Now().UTC().Truncate(time.Microsecond)} // as Postgres keeps it
+	now := time.Now().UTC()
+	return &batch{rows: rows, at: *asKept(&now)}
+}
+
+// asKept is a time as Postgres keeps it.
+func asKept(t *time.Time) *time.Time {
+	if t == nil {
+		return nil
+	}
+	kept := t.Truncate(time.Microsecond)
+	return &kept
 }
 
 // copy stores all rows, or none.
@@ -205,7 +215,7 @@ func (b *batch) outcomes(purchases []*Purchase) []Outcome {
 		case b.partly && !inserted[p.PurchaseID]:
 			outcomes[i] = Replayed
 		default:
-			outcomes[i], p.CreateTime, p.State = Inserted, b.at, p.firstState()
+			outcomes[i], p.CreateTime, p.State, p.ExpireTime = Inserted, b.at, p.firstState(), asKept(p.ExpireTime)
 		}
 	}
 	return outcomes

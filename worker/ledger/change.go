@@ -33,7 +33,7 @@ type Change struct {
 	Action     Action
 	RequestID  string        // the same one again is a repetition
 	Amount     int64         // to be confirmed or returned; 0 is all there is
-	ExpireTime time.Time     // of Extend
+	ExpireTime time.Time     // of Extend; a repetition may have another one, counted from a later now
 	MaxHold    time.Duration // of Extend: from the purchase's creation
 	OrderID    *uuid.UUID    // when it is done to a whole order
 }

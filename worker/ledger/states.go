@@ -62,7 +62,8 @@ func (e *StateError) Error() string {
 	return fmt.Sprintf("cannot %s a purchase that is %s", e.Action, e.State)
 }
 
-// AmountError refuses an action on more units than the customer has of the purchase.
+// AmountError refuses an action on more units than the customer has of the purchase, or on
+// less than none.
 type AmountError struct {
 	Action Action
 	Has    int64
@@ -114,22 +115,27 @@ func (p *Purchase) apply(c *Change, now time.Time) error {
 		if latest := p.CreateTime.Add(c.MaxHold); c.ExpireTime.After(latest) {
 			return &HoldError{latest}
 		}
-		p.ExpireTime = &c.ExpireTime
+		p.ExpireTime = asKept(&c.ExpireTime)
 	case Confirm:
 		confirmed := c.units(p.Amount)
-		if confirmed > p.Amount {
+		if confirmed < 0 || confirmed > p.Amount {
 			return &AmountError{c.Action, p.Amount}
 		}
 		p.Released = p.Amount - confirmed
 	case Return:
 		back := c.units(p.Has())
-		if back > p.Has() {
+		if back < 0 || back > p.Has() {
 			return &AmountError{c.Action, p.Has()}
 		}
 		if p.Released += back; p.Has() > 0 {
 			to = p.State
 		}
-	case Cancel, Expire:
+	case Expire:
+		if p.ExpireTime.After(now) {
+			return &StateError{c.Action, p.State}
+		}
+		p.Released = p.Amount
+	case Cancel:
 		p.Released = p.Amount
 	}
 	p.State = to
