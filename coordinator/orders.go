@@ -78,7 +78,7 @@ func (s *service) carryOut(
 	only := opening.GetHold() != nil // to be held
 	order, err := s.place(ctx, until, req, opening)
 	switch {
-	case err != nil || only || order.GetState() != holdfastv1.PurchaseState_PURCHASE_STATE_HELD:
+	case err != nil || only || isDone(order):
 		return order, err
 	case isPaid(req):
 		return s.PayOrder(ctx, &holdfastv1.PayOrderRequest{OrderId: order.GetOrderId()})
@@ -140,6 +140,16 @@ func isPaid(req *holdfastv1.CreateOrderRequest) bool {
 	return slices.ContainsFunc(req.GetLines(), func(line *holdfastv1.OrderLine) bool {
 		return line.GetUnitPrice().GetMinorUnits() > 0
 	})
+}
+
+// isDone tells that an order was confirmed, whatever has become of it since. One whose holds
+// have ended otherwise is told so by whoever is to confirm or pay it.
+func isDone(o *holdfastv1.Order) bool {
+	switch o.GetState() {
+	case holdfastv1.PurchaseState_PURCHASE_STATE_CONFIRMED, holdfastv1.PurchaseState_PURCHASE_STATE_RETURNED:
+		return true
+	}
+	return false
 }
 
 // completeOrder fills in what the caller left out, before the order is sent for the first
