@@ -88,7 +88,8 @@ func (b *buyer) shop(ctx context.Context) {
 		RequestId: b.request(),
 	}
 	var lasts time.Duration
-	if b.chance(60) {
+	final := b.t.isFinal(request.GetProductId())
+	if !final && b.chance(60) {
 		lasts = b.time()
 		request.Hold = &holdfastv1.Hold{Expiration: &holdfastv1.Hold_Duration{Duration: durationpb.New(lasts)}}
 		if b.chance(30) {
@@ -97,7 +98,7 @@ func (b *buyer) shop(ctx context.Context) {
 	}
 	o := b.t.buy(ctx, b.number, request, b.chance(10))
 	switch {
-	case o.Answer != Admitted:
+	case o.Answer != Admitted || final:
 	case o.Kind == Hold:
 		b.plan(o, lasts)
 	case b.chance(50):
@@ -254,8 +255,8 @@ func (t *traffic) operator(ctx, trade context.Context, line int) {
 		t.do(ctx, line, Op{
 			Kind: Deliver, Product: request.GetProductId(), RequestID: request.GetRequestId(), Amount: amount,
 		}, rng.IntN(10) == 0, func(ctx context.Context, c coordinator) (*holdfastv1.Purchase, error) {
-			_, err := c.products.CreateDelivery(ctx, request)
-			return nil, err
+			d, err := c.products.CreateDelivery(ctx, request)
+			return &holdfastv1.Purchase{PurchaseId: d.GetDeliveryId()}, err
 		})
 		sleep(trade, between(rng, 100*time.Millisecond, 600*time.Millisecond))
 	}

@@ -198,12 +198,8 @@ func (v *Verdict) checkProduct(p *account) {
 		v.found("oversold: %s by %d units", p.product, -left)
 	}
 	v.checkRefusals(p)
-	switch p.linearizable(linearizeTimeout) {
-	case porcupine.Ok:
-	case porcupine.Illegal:
-		v.notLinearizable(p, "no order of its operations explains the answers")
-	default:
-		v.notLinearizable(p, "not decided in time")
+	if result, why := p.linearizable(linearizeTimeout); result != porcupine.Ok {
+		v.notLinearizable(p, why)
 	}
 }
 
@@ -239,8 +235,8 @@ func (v *Verdict) count(o *Op) {
 
 // reasonable tells whether a refusal has one of the reasons that the contract knows for it.
 func reasonable(o *Op) bool {
-	if o.Reason == holdfastv1.ReasonInvalidField || o.Reason == holdfastv1.ReasonHoldTooLong {
-		return o.Until != 0 && o.Return >= o.Until-skew // its end has come before it was tried
+	if pointless(o) {
+		return true
 	}
 	switch o.Kind {
 	case Buy, Hold:
@@ -252,6 +248,11 @@ func reasonable(o *Op) bool {
 			o.Reason == holdfastv1.ReasonAmountExceeded
 	}
 	return stateOf[o.Reason] != 0 || o.Reason == holdfastv1.ReasonHoldExpired
+}
+
+// pointless tells whether a hold was refused since its end had come before it was tried.
+func pointless(o *Op) bool {
+	return o.Reason == holdfastv1.ReasonInvalidField && o.Until != 0 && o.Return >= o.Until-skew
 }
 
 // checkOp looks for what an operation left behind.
@@ -278,7 +279,7 @@ func (v *Verdict) checkOp(p *account, o *Op) {
 func (p *account) find(o *Op) (stored, right bool) {
 	switch {
 	case o.Kind == Deliver:
-		return p.delivered[o.RequestID], slices.Contains(p.deliveries, DeliveryRow{o.Product, o.RequestID, o.Amount})
+		return p.delivered[o.RequestID], slices.Contains(p.deliveries, DeliveryRow{o.PurchaseID, o.Product, o.RequestID, o.Amount})
 	case o.Kind.creates():
 		_, stored = p.byRequest[o.RequestID]
 		r := p.of(o.PurchaseID).row

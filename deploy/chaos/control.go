@@ -112,6 +112,7 @@ func (w *World) pauseHolders(ctx context.Context, t *traffic) error {
 // nothing of that, and returns whether it sold any more.
 func (w *World) sellAroundHolder(ctx context.Context, t *traffic) (bool, error) {
 	product := t.nextDrop(0)
+	t.keep(product) // what is given back, and forgotten, would hide what is oversold
 	if err := t.create(ctx, product, controlStock); err != nil {
 		return false, err
 	}

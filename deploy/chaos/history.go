@@ -64,7 +64,7 @@ type Op struct {
 	Call, Return time.Duration // since the start; Return is of the last attempt
 	Answer       Answer
 	Reason       string // when Refused
-	PurchaseID   string // when Admitted; of what is done to a purchase, always
+	PurchaseID   string // when Admitted; of what is done to a purchase, always; the id of a delivery
 	Told         Told   // when Admitted; nothing of a delivery
 	Again        string // what a repetition after the answer was told, if there was one: a purchase id or a reason
 	Failure      string // the last that was no answer, if any was

@@ -106,9 +106,9 @@ func (s *story) not(kind Kind, of string, asked int64, reason string, call, end 
 }
 
 func (s *story) delivered(request string, amount int64, call, end int) *story {
-	s.rows.Deliveries = append(s.rows.Deliveries, DeliveryRow{"p", request, amount})
+	s.rows.Deliveries = append(s.rows.Deliveries, DeliveryRow{"d-" + request, "p", request, amount})
 	return s.op(Op{
-		Kind: Deliver, RequestID: request, Amount: amount, Answer: Admitted, Call: seconds(call), Return: seconds(end),
+		Kind: Deliver, RequestID: request, PurchaseID: "d-" + request, Amount: amount, Answer: Admitted, Call: seconds(call), Return: seconds(end),
 	})
 }
 
@@ -149,6 +149,11 @@ func TestCheckerAcceptsLivesOfPurchases(t *testing.T) {
 			changed(Cancel, "a", 0, 8, 9),
 		"not to be extended any more": newStory().held("a", 10, 0, 1, 3).expired("a", 4).
 			not(Extend, "a", 0, holdfastv1.ReasonHoldExpired, 5, 6),
+		"not to be extended to what was over when it was tried": newStory().held("a", 10, 0, 1, 3).expired("a", 4).
+			op(Op{
+				Kind: Extend, RequestID: "x", PurchaseID: "eu-a", Answer: Refused, Reason: holdfastv1.ReasonInvalidField,
+				Until: seconds(5), Call: seconds(2), Return: seconds(6),
+			}),
 		"confirmed and cancelled at once": newStory().held("a", 10, 0, 1, 60).changed(Confirm, "a", 0, 2, 5).
 			not(Cancel, "a", 0, holdfastv1.ReasonPurchaseConfirmed, 2, 5),
 		"delivered and sold": newStory().bought("a", 10, 0, 1).delivered("d", 5, 2, 3).bought("b", 5, 4, 5).

@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"time"
@@ -153,7 +154,7 @@ const never = time.Duration(math.MaxInt64)
 // What was never answered may have come at any time after its call if the rows tell that it
 // happened, and is left out if not. The end of a hold is an operation of its own, within
 // skew of the time that the row names.
-func (p *account) linearizable(timeout time.Duration) porcupine.CheckResult {
+func (p *account) linearizable(timeout time.Duration) (porcupine.CheckResult, string) {
 	m := &modelled{account: p, numbers: map[string]int{}}
 	for _, id := range p.order {
 		m.numbers[id] = len(m.numbers)
@@ -165,7 +166,49 @@ func (p *account) linearizable(timeout time.Duration) porcupine.CheckResult {
 		m.strikes(p.purchases[id])
 	}
 	slices.SortStableFunc(m.history, func(a, b porcupine.Operation) int { return int(min(max(a.Call-b.Call, -1), 1)) })
-	return porcupine.CheckOperationsTimeout(productModel(p.stock, len(m.numbers)), m.history, timeout)
+	model := productModel(p.stock, len(m.numbers))
+	result := porcupine.CheckOperationsTimeout(model, m.history, timeout)
+	if result != porcupine.Illegal {
+		return result, "not decided in time"
+	}
+	return result, m.obstacle(model, timeout)
+}
+
+// obstacle tells what stands behind the longest part of the history that the clerk could
+// have served: the first of the rest to be answered, and what he had left then.
+func (m *modelled) obstacle(model porcupine.Model, timeout time.Duration) string {
+	_, info := porcupine.CheckOperationsVerbose(model, m.history, timeout)
+	var longest []porcupine.Operation
+	for _, partial := range info.PartialLinearizationsOperations()[0] {
+		if len(partial) > len(longest) {
+			longest = partial
+		}
+	}
+	served := map[[2]int64]int{}
+	state := model.Init()
+	for _, o := range longest {
+		_, state = model.Step(state, o.Input, o.Output)
+		served[[2]int64{o.Call, o.Return}]++
+	}
+	var first *porcupine.Operation
+	for i, o := range m.history {
+		if served[[2]int64{o.Call, o.Return}]--; served[[2]int64{o.Call, o.Return}] >= 0 {
+			continue
+		}
+		if first == nil || o.Return < first.Return {
+			first = &m.history[i]
+		}
+	}
+	if first == nil {
+		return "no order of its operations explains the answers"
+	}
+	c, in := state.(clerk), first.Input.(asked)
+	book := "no purchase"
+	if in.purchase >= 0 {
+		book = fmt.Sprintf("purchase %q", c.book[in.purchase])
+	}
+	return fmt.Sprintf("after %d operations, with %d units left and %s, nothing explains %+v %+v [%v, %v]",
+		len(longest), c.left, book, in, first.Output, time.Duration(first.Call), time.Duration(first.Return))
 }
 
 // modelled is the history of a product as porcupine wants it.
@@ -208,7 +251,7 @@ func (m *modelled) add(o Op) {
 		}
 	default:
 		of := m.purchases[o.PurchaseID]
-		if of == nil || of.create == nil || o.Answer == Refused && !reasonable(&o) {
+		if of == nil || of.create == nil || o.Answer == Refused && (!reasonable(&o) || pointless(&o)) {
 			return // judged without the others
 		}
 		change, stored := of.changes[o.RequestID]

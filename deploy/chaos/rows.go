@@ -47,8 +47,8 @@ type ChangeRow struct {
 
 // DeliveryRow is a delivery.
 type DeliveryRow struct {
-	Product, RequestID string
-	Amount             int64
+	DeliveryID, Product, RequestID string
+	Amount                         int64
 }
 
 // sold is what customers have of each product, less what was delivered of it.
@@ -93,7 +93,7 @@ const (
 SELECT purchase_id, product_id, request_id, amount, state::text, released, readmitted, expire_time FROM purchases`
 	selectChanges = `
 SELECT purchase_id, coalesce(request_id, ''), action, amount, state::text, units, expire_time, create_time FROM changes`
-	selectDeliveries = `SELECT product_id, request_id, amount FROM deliveries`
+	selectDeliveries = `SELECT delivery_id::text, product_id, request_id, amount FROM deliveries`
 )
 
 // read adds the rows of one shard, as they are at one moment.
@@ -144,7 +144,7 @@ func (r *Rows) read(ctx context.Context, h *History, shard, dsn string) error {
 		return err
 	}
 	rows, _ = tx.Query(ctx, selectDeliveries)
-	_, err = pgx.ForEachRow(rows, []any{&d.Product, &d.RequestID, &d.Amount}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&d.DeliveryID, &d.Product, &d.RequestID, &d.Amount}, func() error {
 		r.Deliveries = append(r.Deliveries, delivery)
 		return nil
 	})

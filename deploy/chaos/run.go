@@ -19,8 +19,8 @@ const defaultBuyers = 24
 // sellable again.
 const recoveryBound = 30 * time.Second
 
-// sweepBound is how long after the last fault is healed no hold may be left whose time was
-// up: the duty of a worker that was killed may not be taken over for 10 s.
+// sweepBound is how long after all is healed no hold may be left whose time was up: the duty
+// of a worker that was killed may not be taken over for 10 s.
 const sweepBound = 20 * time.Second
 
 // Config says what a run is. Fields without a default are required.
@@ -150,7 +150,7 @@ func (r *Report) awaitRecovery(ctx context.Context, w *World, t *traffic) {
 
 // awaitSweep waits until no hold is left whose time is up.
 func (r *Report) awaitSweep(ctx context.Context, w *World, t *traffic, healed time.Time) {
-	due := t.history.now()
+	began, due := time.Now(), t.history.now()
 	for {
 		rows, err := w.rows(ctx, t.history)
 		overdue := -1
@@ -162,8 +162,8 @@ func (r *Report) awaitSweep(ctx context.Context, w *World, t *traffic, healed ti
 			w.say("no hold is overdue %v after the last heal", r.Swept.Round(time.Millisecond))
 			return
 		}
-		if ctx.Err() != nil || time.Since(healed) > sweepBound {
-			r.Failures = append(r.Failures, fmt.Sprintf("%d holds are overdue %v after the last heal: %v", overdue, sweepBound, err))
+		if ctx.Err() != nil || time.Since(began) > sweepBound {
+			r.Failures = append(r.Failures, fmt.Sprintf("%d holds are overdue by %v: %v", overdue, sweepBound, err))
 			return
 		}
 		sleep(ctx, 200*time.Millisecond)

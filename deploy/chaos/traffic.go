@@ -47,6 +47,7 @@ type traffic struct {
 
 	mu         sync.Mutex
 	drops      [lines][]string // the newest last
+	final      map[string]bool // products of which nobody gives anything back
 	unexpected map[string]int
 	longest    time.Duration // that a buyer has waited
 }
@@ -60,7 +61,8 @@ type coordinator struct {
 
 func newTraffic(w *World, name string, seed uint64) (*traffic, error) {
 	t := &traffic{
-		regions: w.shardNames, history: NewHistory(), seed: seed, name: name, say: w.say, unexpected: map[string]int{},
+		regions: w.shardNames, history: NewHistory(), seed: seed, name: name, say: w.say,
+		final: map[string]bool{}, unexpected: map[string]int{},
 	}
 	for _, address := range w.coordinators() {
 		conn, err := grpc.NewClient(address,
@@ -137,6 +139,19 @@ func (t *traffic) publish(line int, id string) {
 	t.drops[line] = append(t.drops[line], id)
 }
 
+// keep has buyers keep what they buy of a product.
+func (t *traffic) keep(product string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.final[product] = true
+}
+
+func (t *traffic) isFinal(product string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.final[product]
+}
+
 // dropRegularly brings new products until trade ends.
 func (t *traffic) dropRegularly(ctx, trade context.Context, line int) {
 	rng := rand.New(rand.NewPCG(t.seed, uint64(line)<<32))
@@ -182,7 +197,7 @@ func (t *traffic) choose(rng *rand.Rand, line int) string {
 	}
 }
 
-// call is one call, which answers with a purchase, or with nil when it is about none.
+// call is one call, which answers with a purchase; a delivery, with one that has its id.
 type call func(context.Context, coordinator) (*holdfastv1.Purchase, error)
 
 // do insists on an answer and writes it down. When again is set the same is asked once more
@@ -198,10 +213,7 @@ func (t *traffic) do(ctx context.Context, first int, o Op, again bool, call call
 	o.Return, o.Attempts, o.Failure = t.history.now(), said.attempts, said.failure
 	switch {
 	case said.answered && said.refusal == nil:
-		o.Answer = Admitted
-		if p != nil {
-			o.PurchaseID, o.Told = p.GetPurchaseId(), t.history.told(p)
-		}
+		o.Answer, o.PurchaseID, o.Told = Admitted, p.GetPurchaseId(), t.history.told(p)
 	case said.answered:
 		o.Answer, o.Reason = Refused, holdfastv1.Reason(said.refusal)
 	}
