@@ -35,6 +35,7 @@ CREATE TRIGGER releases_forgotten BEFORE INSERT OR UPDATE ON releases
     FOR EACH ROW EXECUTE FUNCTION forget_release()`
 
 const (
+	controlTrade    = 4 * time.Second  // until the first pause; what is given back is forgotten
 	controlStock    = 20               // of a product whose holder is paused; sold out in moments
 	controlPatience = 25 * time.Second // with a product, before another one is tried
 	controlLimit    = 3 * time.Minute  // of a machine that is busy with other things
@@ -99,6 +100,7 @@ func (w *World) pauseHolders(ctx context.Context, t *traffic) error {
 	for i := range controlBuyers {
 		buyers.Go(func() { t.buyer(trade, trade, i*lines) }) // at the end nobody waits for an answer
 	}
+	sleep(ctx, controlTrade)
 	for limit := time.Now().Add(controlLimit); time.Now().Before(limit); {
 		if oversold, err := w.sellAroundHolder(ctx, t); err != nil || oversold {
 			return err

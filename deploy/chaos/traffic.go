@@ -139,7 +139,7 @@ func (t *traffic) publish(line int, id string) {
 	t.drops[line] = append(t.drops[line], id)
 }
 
-// keep has buyers keep what they buy of a product.
+// keep has buyers keep what they buy of a product, and buy of no other one once it is on sale.
 func (t *traffic) keep(product string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -188,7 +188,7 @@ func (t *traffic) choose(rng *rand.Rand, line int) string {
 	drops := t.drops[line]
 	newest := len(drops) - 1
 	switch n := rng.IntN(10); {
-	case n < 5:
+	case n < 5, t.final[drops[newest]]:
 		return drops[newest]
 	case n < 8:
 		return drops[max(newest-1, 0)]
