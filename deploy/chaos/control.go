@@ -66,6 +66,7 @@ func Control(ctx context.Context, cfg Config) (*Verdict, error) {
 		return nil, err
 	}
 	defer t.close()
+	t.patience = attemptTimeout // holders keep products from others for a minute
 	if err := t.open(ctx, 1, controlStock); err != nil {
 		return nil, err
 	}

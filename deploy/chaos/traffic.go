@@ -42,7 +42,8 @@ type traffic struct {
 	regions      func() []string // that there are now
 	history      *History
 	seed         uint64
-	name         string // of the run; begins all ids
+	name         string        // of the run; begins all ids
+	patience     time.Duration // of the buyers
 	say          func(format string, args ...any)
 
 	mu         sync.Mutex
@@ -61,7 +62,7 @@ type coordinator struct {
 
 func newTraffic(w *World, name string, seed uint64) (*traffic, error) {
 	t := &traffic{
-		regions: w.shardNames, history: NewHistory(), seed: seed, name: name, say: w.say,
+		regions: w.shardNames, history: NewHistory(), seed: seed, name: name, say: w.say, patience: patience,
 		final: map[string]bool{}, unexpected: map[string]int{},
 	}
 	for _, address := range w.coordinators() {
@@ -209,7 +210,9 @@ func (t *traffic) do(ctx context.Context, first int, o Op, again bool, call call
 		return err
 	}
 	o.Call = t.history.now()
-	said := t.insist(ctx, first, once)
+	limited, cancel := context.WithTimeout(ctx, t.patience)
+	defer cancel()
+	said := t.insist(limited, first, once)
 	o.Return, o.Attempts, o.Failure = t.history.now(), said.attempts, said.failure
 	switch {
 	case said.answered && said.refusal == nil:
