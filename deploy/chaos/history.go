@@ -107,6 +107,14 @@ func (h *History) now() time.Duration { return time.Since(h.start) }
 // Never 0, which stands for no moment.
 func (h *History) at(t time.Time) time.Duration { return cmp.Or(t.Sub(h.start.Round(0)), 1) }
 
+// maybe is a moment, or 0 when there is none.
+func (h *History) maybe(t *time.Time) time.Duration {
+	if t == nil {
+		return 0
+	}
+	return h.at(*t)
+}
+
 func (h *History) told(p *holdfastv1.Purchase) Told {
 	t := Told{State: stateTold[p.GetState()], Released: p.GetAmountReleased()}
 	if p.GetExpireTime() != nil {

@@ -18,6 +18,17 @@ type life struct {
 	ends    []ChangeRow          // expiries
 }
 
+// amount is what the purchase began with.
+func (l *life) amount() int64 {
+	switch {
+	case l.row != nil:
+		return l.row.Amount
+	case l.create != nil:
+		return l.create.Amount
+	}
+	return 0
+}
+
 // lawful is the contract: the state that each action leads to, from each state in which it
 // is possible. A return of a part stays where it is.
 var lawful = map[ledger.Action]map[ledger.State]ledger.State{

@@ -225,50 +225,54 @@ func (m *modelled) put(in asked, reason string, from, to time.Duration) {
 }
 
 func (m *modelled) add(o Op) {
-	in := asked{kind: o.Kind, purchase: -1, amount: o.Amount, units: o.Amount}
 	to := o.Return
 	if o.Answer == Unanswered {
 		to = never
 	}
+	var (
+		in       asked
+		happened bool
+	)
 	switch {
+	case o.Answer == Refused && (!reasonable(&o) || pointless(&o)):
+		return // judged without the others
 	case o.Kind == Deliver:
-		in.units = -o.Amount
-		if o.Answer == Unanswered && !m.delivered[o.RequestID] {
-			return
-		}
+		in, happened = asked{kind: Deliver, purchase: -1, amount: o.Amount, units: -o.Amount}, m.delivered[o.RequestID]
 	case o.Kind.creates():
-		id, stored := m.byRequest[o.RequestID]
-		if o.Answer == Admitted {
-			id, stored = o.PurchaseID, true
-		}
-		switch {
-		case o.Answer == Refused && o.Reason != holdfastv1.ReasonInsufficientStock:
-			return // judged without the others
-		case o.Answer != Refused && !stored:
-			return
-		case o.Answer != Refused:
-			in.purchase = m.number(id)
-		}
+		in, happened = m.creation(&o)
 	default:
-		of := m.purchases[o.PurchaseID]
-		if of == nil || of.create == nil || o.Answer == Refused && (!reasonable(&o) || pointless(&o)) {
-			return // judged without the others
-		}
-		change, stored := of.changes[o.RequestID]
-		if o.Answer == Unanswered && !stored {
-			return
-		}
-		in.purchase, in.amount, in.units = m.number(o.PurchaseID), of.create.Amount, o.Amount
-		switch {
-		case o.Kind == Return && stored:
-			in.units, in.last = -change.Units, change.State == ledger.Returned
-		case o.Kind == Confirm && o.Amount == 0:
-			in.units = in.amount
-		case o.Kind == Extend && o.Answer == Admitted:
-			to = max(min(to, of.endedBefore(change)+skew), o.Call)
-		}
+		in, happened, to = m.change(&o, to)
 	}
-	m.put(in, o.Reason, o.Call, to)
+	if happened || o.Answer != Unanswered {
+		m.put(in, o.Reason, o.Call, to)
+	}
+}
+
+func (m *modelled) creation(o *Op) (in asked, happened bool) {
+	in = asked{kind: o.Kind, purchase: -1, amount: o.Amount, units: o.Amount}
+	id, stored := m.byRequest[o.RequestID]
+	switch {
+	case o.Answer == Admitted:
+		in.purchase = m.number(o.PurchaseID)
+	case o.Answer == Unanswered && stored:
+		in.purchase = m.number(id)
+	}
+	return in, stored
+}
+
+func (m *modelled) change(o *Op, to time.Duration) (in asked, happened bool, until time.Duration) {
+	of := m.purchases[o.PurchaseID]
+	done, stored := of.changes[o.RequestID]
+	in = asked{kind: o.Kind, purchase: m.number(o.PurchaseID), amount: of.amount(), units: o.Amount}
+	switch {
+	case o.Kind == Return && stored:
+		in.units, in.last = -done.Units, done.State == ledger.Returned
+	case o.Kind == Confirm && o.Amount == 0:
+		in.units = in.amount
+	case o.Kind == Extend && o.Answer == Admitted && stored:
+		to = max(min(to, of.endedBefore(done)+skew), o.Call)
+	}
+	return in, stored, to
 }
 
 func (m *modelled) number(id string) int {

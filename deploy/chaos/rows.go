@@ -3,6 +3,7 @@ package chaos
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -108,44 +109,49 @@ func (r *Rows) read(ctx context.Context, h *History, shard, dsn string) error {
 		return err
 	}
 	defer tx.Rollback(context.WithoutCancel(ctx)) //nolint:errcheck // the transaction only reads
+	return errors.Join(r.readPurchases(ctx, h, shard, tx), r.readChanges(ctx, h, shard, tx), r.readDeliveries(ctx, tx))
+}
+
+func (r *Rows) readPurchases(ctx context.Context, h *History, shard string, tx pgx.Tx) error {
 	var (
-		id       uuid.UUID
-		expires  *time.Time
-		created  time.Time
-		purchase Row
-		change   ChangeRow
-		delivery DeliveryRow
-		moment   = func(t *time.Time) time.Duration {
-			if t == nil {
-				return 0
-			}
-			return h.at(*t)
-		}
+		p       Row
+		id      uuid.UUID
+		expires *time.Time
 	)
-	p, c, d := &purchase, &change, &delivery
 	rows, _ := tx.Query(ctx, selectPurchases)
-	if _, err := pgx.ForEachRow(rows, []any{
+	_, err := pgx.ForEachRow(rows, []any{
 		&id, &p.Product, &p.RequestID, &p.Amount, &p.State, &p.Released, &p.Readmitted, &expires,
 	}, func() error {
-		p.PurchaseID, p.Expires = worker.PurchaseID(shard, id), moment(expires)
-		r.Purchases = append(r.Purchases, purchase)
+		p.PurchaseID, p.Expires = worker.PurchaseID(shard, id), h.maybe(expires)
+		r.Purchases = append(r.Purchases, p)
 		return nil
-	}); err != nil {
-		return err
-	}
-	rows, _ = tx.Query(ctx, selectChanges)
-	if _, err := pgx.ForEachRow(rows, []any{
+	})
+	return err
+}
+
+func (r *Rows) readChanges(ctx context.Context, h *History, shard string, tx pgx.Tx) error {
+	var (
+		c       ChangeRow
+		id      uuid.UUID
+		expires *time.Time
+		created time.Time
+	)
+	rows, _ := tx.Query(ctx, selectChanges)
+	_, err := pgx.ForEachRow(rows, []any{
 		&id, &c.RequestID, &c.Action, &c.Amount, &c.State, &c.Units, &expires, &created,
 	}, func() error {
-		c.PurchaseID, c.Expires, c.Created = worker.PurchaseID(shard, id), moment(expires), h.at(created)
-		r.Changes = append(r.Changes, change)
+		c.PurchaseID, c.Expires, c.Created = worker.PurchaseID(shard, id), h.maybe(expires), h.at(created)
+		r.Changes = append(r.Changes, c)
 		return nil
-	}); err != nil {
-		return err
-	}
-	rows, _ = tx.Query(ctx, selectDeliveries)
-	_, err = pgx.ForEachRow(rows, []any{&d.DeliveryID, &d.Product, &d.RequestID, &d.Amount}, func() error {
-		r.Deliveries = append(r.Deliveries, delivery)
+	})
+	return err
+}
+
+func (r *Rows) readDeliveries(ctx context.Context, tx pgx.Tx) error {
+	var d DeliveryRow
+	rows, _ := tx.Query(ctx, selectDeliveries)
+	_, err := pgx.ForEachRow(rows, []any{&d.DeliveryID, &d.Product, &d.RequestID, &d.Amount}, func() error {
+		r.Deliveries = append(r.Deliveries, d)
 		return nil
 	})
 	return err
