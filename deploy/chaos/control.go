@@ -35,7 +35,7 @@ CREATE TRIGGER releases_forgotten BEFORE INSERT OR UPDATE ON releases
     FOR EACH ROW EXECUTE FUNCTION forget_release()`
 
 const (
-	controlTrade    = 4 * time.Second  // until the first pause; what is given back is forgotten
+	controlRefusals = 40               // until the first pause: of units given back, and forgotten
 	controlStock    = 20               // of a product whose holder is paused; sold out in moments
 	controlPatience = 25 * time.Second // with a product, before another one is tried
 	controlLimit    = 3 * time.Minute  // of a machine that is busy with other things
@@ -66,7 +66,10 @@ func Control(ctx context.Context, cfg Config) (*Verdict, error) {
 		return nil, err
 	}
 	defer t.close()
-	t.patience = attemptTimeout // holders keep products from others for a minute
+	// Holders keep products from others for a minute, also from workers that a coordinator
+	// would rather ask once it knows them all.
+	t.patience = attemptTimeout
+	sleep(ctx, time.Second)
 	if err := t.open(ctx, 1, controlStock); err != nil {
 		return nil, err
 	}
@@ -101,7 +104,9 @@ func (w *World) pauseHolders(ctx context.Context, t *traffic) error {
 	for i := range controlBuyers {
 		buyers.Go(func() { t.buyer(trade, trade, i*lines) }) // at the end nobody waits for an answer
 	}
-	sleep(ctx, controlTrade)
+	for limit := time.Now().Add(controlPatience); time.Now().Before(limit) && t.history.refusals() < controlRefusals; {
+		sleep(ctx, 100*time.Millisecond)
+	}
 	for limit := time.Now().Add(controlLimit); time.Now().Before(limit); {
 		if oversold, err := w.sellAroundHolder(ctx, t); err != nil || oversold {
 			return err

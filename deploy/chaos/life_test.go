@@ -279,6 +279,12 @@ func TestCheckerRejectsLivesOfPurchases(t *testing.T) {
 				s.last.Answer, s.last.Reason = Refused, holdfastv1.ReasonPurchaseHeld
 			}), found{falseRefusals: 1},
 		},
+		"a hold that was refused for its end when it was repeated, and is stored": {
+			edited(newStory().held("a", 10, 0, 5, 3).expired("a", 4).bought("b", 10, 6, 7), func(s *story) {
+				o := &s.h.ops[0]
+				o.Answer, o.Reason, o.Until, o.PurchaseID, o.Told = Refused, holdfastv1.ReasonInvalidField, seconds(3), "", Told{}
+			}), found{falseRefusals: 1},
+		},
 		"a purchase that nobody finds": {
 			newStory().bought("a", 1, 0, 1).not(Return, "a", 0, holdfastv1.ReasonPurchaseNotFound, 2, 3),
 			found{falseRefusals: 1},

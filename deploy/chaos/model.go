@@ -234,6 +234,12 @@ func (m *modelled) add(o Op) {
 		happened bool
 	)
 	switch {
+	case o.Answer == Refused && o.Kind.creates() && o.Reason != holdfastv1.ReasonInsufficientStock:
+		if m.byRequest[o.RequestID] == "" {
+			return
+		}
+		o.Answer, o.Reason = Unanswered, "" // it happened all the same: that is judged elsewhere
+		in, happened = m.creation(&o)
 	case o.Answer == Refused && (!reasonable(&o) || pointless(&o)):
 		return // judged without the others
 	case o.Kind == Deliver:
