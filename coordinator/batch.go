@@ -97,10 +97,11 @@ func (r *router) batchAttempt(ctx context.Context, until time.Time, b *batch, p 
 	for n, i := range indexes {
 		part[n] = b.requests[i]
 	}
-	for n, answer := range p.link.SellAll(ctx, part, r.attemptUntil(until)) {
+	attempt := r.attemptUntil(until)
+	for n, answer := range p.link.SellAll(ctx, part, attempt) {
 		i := indexes[n]
 		switch {
-		case !b.ways[i].settles(r, answer.Err):
+		case !b.ways[i].settles(r, attempt, answer.Err):
 			unanswered = append(unanswered, i)
 		case answer.Err != nil:
 			b.results[i] = failed(answer.Err)

@@ -21,9 +21,7 @@ func (s *service) ExtendPurchase(ctx context.Context, req *holdfastv1.ExtendPurc
 	if req.Hold == nil {
 		req.Hold = &holdfastv1.Hold{}
 	}
-	if err := s.fillHold(req.GetHold(), ""); err != nil {
-		return nil, err
-	}
+	s.fillHold(req.GetHold())
 	fillRequestID(&req.RequestId)
 	return ask(ctx, s, req.GetPurchaseId(), req,
 		holdfastv1.NewPurchaseServiceClient, holdfastv1.PurchaseServiceClient.ExtendPurchase)
@@ -71,22 +69,19 @@ func fillRequestID(id *string) {
 	}
 }
 
-// fillHold says when a hold is to end, so that a repetition has the same end. The path says
-// where in a larger request it stands.
-func (s *service) fillHold(h *holdfastv1.Hold, path string) error {
+// fillHold says when a hold is to end, so that a repetition has the same end. That the end
+// is in the future is for the worker to say: the call may be a repetition.
+func (s *service) fillHold(h *holdfastv1.Hold) {
 	if h == nil {
-		return nil
+		return
 	}
 	now := time.Now()
 	expires := now.Add(s.hold)
 	switch h.GetExpiration().(type) {
 	case *holdfastv1.Hold_ExpireTime:
-		if expires = h.GetExpireTime().AsTime(); !expires.After(now) {
-			return holdfastv1.FieldError(holdfastv1.ReasonInvalidField, path+"hold.expire_time", "must be in the future")
-		}
+		expires = h.GetExpireTime().AsTime()
 	case *holdfastv1.Hold_Duration:
 		expires = now.Add(h.GetDuration().AsDuration())
 	}
 	h.Expiration = &holdfastv1.Hold_ExpireTime{ExpireTime: timestamppb.New(expires.Truncate(time.Microsecond))}
-	return nil
 }

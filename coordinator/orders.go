@@ -166,7 +166,8 @@ func (s *service) completeOrder(
 	if req.GetHold() == nil {
 		req.Hold = &holdfastv1.Hold{}
 	}
-	return asked, s.fillHold(req.GetHold(), "")
+	s.fillHold(req.GetHold())
+	return asked, nil
 }
 
 // place stores the order, holds its lines, and says what became of it.

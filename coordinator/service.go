@@ -127,9 +127,7 @@ func (s *service) sell(
 // the first time: from then on it can be repeated on any worker. The path says
 // where in a larger request it stands.
 func (s *service) complete(ctx context.Context, until time.Time, req *holdfastv1.CreatePurchaseRequest, path string) error {
-	if err := s.fillHold(req.GetHold(), path); err != nil {
-		return err
-	}
+	s.fillHold(req.GetHold())
 	if fill(req, s.router.known()) {
 		return nil
 	}

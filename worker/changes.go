@@ -98,6 +98,8 @@ func changeStatus(purchaseID string, c ledger.Changed) error {
 		return purchaseNotFound(purchaseID)
 	case errors.Is(c.Err, ledger.ErrRequestIDReused):
 		return holdfastv1.FieldError(holdfastv1.ReasonRequestIDReused, "request_id", c.Err.Error())
+	case errors.Is(c.Err, errPastHold):
+		return pastHold()
 	case errors.Is(c.Err, ledger.ErrToReadmit):
 		metadata["product_id"] = c.Purchase.ProductID
 		return refuse(holdfastv1.ReasonToReadmit, "purchase_id")
@@ -221,6 +223,9 @@ func specialKey(parts ...string) string { return "\x00" + strings.Join(parts, "\
 
 // take has units taken in a product's tenure, and waits for the outcome.
 func (s *service) take(ctx context.Context, p Purchase) (*ledger.Purchase, error) {
+	if deadline, limited := ctx.Deadline(); limited {
+		p.Until = deadline
+	}
 	b := &taker{ctx: ctx, done: make(chan struct{})}
 	s.tenures.sell(p, b)
 	select {

@@ -14,6 +14,8 @@ var (
 	ErrDraining = errors.New("worker is draining")
 
 	errRequestIDReused = ledger.ErrRequestIDReused
+	// errPastHold refuses a hold that would be over when it begins.
+	errPastHold = ledger.ErrPastHold
 	// errTakenBefore ends what takes units and has taken them before: whoever asked for it
 	// looks for the first outcome.
 	errTakenBefore = errors.New("units were taken before")

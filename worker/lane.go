@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/holdfast-io/holdfast/api/link"
 	"github.com/holdfast-io/holdfast/worker/ledger"
 )
 
@@ -189,6 +190,9 @@ func (ls *lanes) ask(of func(shard string) ledger.Check, answer func(recount)) {
 
 // commit stores a batch and tells each sale's tenure what became of it.
 func (l *lane) commit(ctx context.Context, sales []*sale) {
+	if sales = withoutLate(sales); len(sales) == 0 {
+		return
+	}
 	rows := make([]*ledger.Purchase, len(sales))
 	for i, s := range sales {
 		rows[i] = &s.row
@@ -208,9 +212,22 @@ func (l *lane) commit(ctx context.Context, sales []*sale) {
 	l.settle(ctx, sales, outcomes, err)
 }
 
+// withoutLate returns the sales that may still be decided, and tells the tenures of the
+// others.
+func withoutLate(sales []*sale) []*sale {
+	now := time.Now()
+	return slices.DeleteFunc(sales, func(s *sale) bool {
+		late := s.isLate(now)
+		if late {
+			s.tenure.committed(s, ledger.Fenced, link.ErrLate)
+		}
+		return late
+	})
+}
+
 // commitSpecials commits what is no new purchase, one after the other: there is little of it.
 func (l *lane) commitSpecials(ctx context.Context, sales []*sale) {
-	for _, s := range sales {
+	for _, s := range withoutLate(sales) {
 		outcomes := make([]ledger.Outcome, 1)
 		err := l.contact.during(context.WithoutCancel(ctx), batchTimeout, func(ctx context.Context) (err error) {
 			outcomes[0], err = s.special(ctx, l.shard, *s.row.Fence)

@@ -15,6 +15,7 @@ import (
 
 	"github.com/holdfast-io/holdfast/api/cluster"
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
+	"github.com/holdfast-io/holdfast/api/link"
 	"github.com/holdfast-io/holdfast/worker/ledger"
 )
 
@@ -41,6 +42,10 @@ func (s *service) status(ctx context.Context, productID string, err error) error
 			fmt.Sprintf("product_id: there is no product %q", productID), map[string]string{"product_id": productID})
 	case errors.Is(err, errRequestIDReused):
 		return holdfastv1.FieldError(holdfastv1.ReasonRequestIDReused, "request_id", err.Error())
+	case errors.Is(err, errPastHold):
+		return pastHold()
+	case errors.Is(err, link.ErrLate):
+		return link.ErrLate
 	case errors.As(err, &exists):
 		return holdfastv1.Error(codes.AlreadyExists, holdfastv1.ReasonProductExists,
 			fmt.Sprintf("%s: product %q %v and cannot be changed", exists.Field, productID, err),
@@ -79,6 +84,10 @@ func limitStatus(productID string, e *LimitError) error {
 	}
 	return holdfastv1.Error(codes.FailedPrecondition, holdfastv1.ReasonLimitExceeded,
 		fmt.Sprintf("amount: %v", e), metadata)
+}
+
+func pastHold() error {
+	return holdfastv1.FieldError(holdfastv1.ReasonInvalidField, "hold.expire_time", errPastHold.Error())
 }
 
 func drainingStatus() error {

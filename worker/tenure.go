@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/holdfast-io/holdfast/api/link"
 	"github.com/holdfast-io/holdfast/lockmgr"
 	"github.com/holdfast-io/holdfast/worker/ledger"
 )
@@ -52,9 +53,11 @@ type tenure struct {
 type sale struct {
 	region   string
 	row      ledger.Purchase
-	special  special // nil for a purchase
+	special  special   // nil for a purchase
+	until    time.Time // when it must be decided; zero for never
 	tenure   *tenure
 	replayed bool // met an earlier purchase at commit
+	past     bool // is a hold that would be over when it begins
 	short    shortage
 	limited  *account // its customer's, while that is read
 	room     shortage // of its customer's limit
@@ -104,12 +107,15 @@ func (t *tenure) admit(p Purchase, buyer told) error {
 			return errRequestIDReused
 		}
 		s.others = append(s.others, buyer)
+		if s.until.Before(p.Until) {
+			s.until = p.Until
+		}
 		return nil
 	}
 	if limit := t.product.MaxPerPurchase; limit != nil && p.Amount > *limit && p.special == nil {
 		return &LimitError{Limit: maxPerPurchase, Max: *limit}
 	}
-	s := &sale{region: p.Region, row: p.row(&t.fence), special: p.special, tenure: t, first: buyer}
+	s := &sale{region: p.Region, row: p.row(&t.fence), special: p.special, until: p.Until, tenure: t, first: buyer}
 	t.pending.add(s)
 	t.place(s)
 	return nil
@@ -139,6 +145,18 @@ func (t *tenure) place(s *sale) {
 	if t.unsettled == 0 {
 		t.moved = time.Now()
 	}
+	now := time.Now()
+	if s.isLate(now) {
+		t.finish(s, nil, link.ErrLate)
+		return
+	}
+	if s.special == nil && s.row.ExpireTime != nil && !s.row.ExpireTime.After(now) {
+		// A hold cannot begin like that, but it may be a repetition of one that did not.
+		s.past = true
+		t.unsettled++
+		t.lanes.verify(s)
+		return
+	}
 	if !t.withinLimit(s) {
 		return
 	}
@@ -163,6 +181,10 @@ func (t *tenure) place(s *sale) {
 		t.lanes.recount(s)
 	}
 }
+
+// isLate reports whether a sale must not be decided any more: the worker was paused, say, and
+// the buyer may have been told what another one decided.
+func (s *sale) isLate(now time.Time) bool { return !s.until.IsZero() && now.After(s.until) }
 
 // givenBack is what is known to be given back. Caller holds mu.
 func (t *tenure) givenBack() (units int64) {
@@ -228,7 +250,7 @@ func (t *tenure) giveBack(s *sale) {
 }
 
 // verified is told by the lane what a read of the sale's own shard says of a sale that met
-// an earlier one.
+// an earlier one, or that can only be a repetition.
 func (t *tenure) verified(s *sale, c ledger.Checked, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -237,7 +259,10 @@ func (t *tenure) verified(s *sale, c ledger.Checked, err error) {
 	switch {
 	case err != nil:
 		t.finish(s, nil, err)
-	case !t.repeats(s, c.First):
+	case t.repeats(s, c.First):
+	case s.past && c.Current:
+		t.finish(s, nil, errPastHold)
+	default:
 		t.end() // what it met is not there: the shard is another one than it was
 		t.finish(s, nil, errTenureEnded)
 	}
@@ -395,6 +420,7 @@ type Purchase struct {
 	ExpireTime                   *time.Time // of a hold; nil for a purchase that is confirmed at once
 	OrderID                      *uuid.UUID // nil when it stands alone
 	UnitPrice                    *int64     // nil when nothing is paid here
+	Until                        time.Time  // when it must be decided; zero for never
 
 	special special // of what takes units and is no new purchase
 }

@@ -16,6 +16,7 @@ import (
 type numbered struct {
 	number uint64
 	req    *holdfastv1.CreatePurchaseRequest
+	until  time.Time // when it must be decided
 }
 
 // Stored is what a worker tells of a purchase that is stored. All else of it is as it was
@@ -49,10 +50,11 @@ func packSales(sales []numbered) *workerv1.SellRequest {
 	n := len(sales)
 	msg := &workerv1.SellRequest{
 		Numbers: make([]uint64, n), Amounts: make([]int64, n), TextLengths: make([]uint32, 0, n*textsOfAPurchase),
+		Untils: make([]int64, n),
 	}
 	size := 0
 	for i, s := range sales {
-		msg.Numbers[i], msg.Amounts[i] = s.number, s.req.GetAmount()
+		msg.Numbers[i], msg.Amounts[i], msg.Untils[i] = s.number, s.req.GetAmount(), s.until.UnixMilli()
 		if hold := s.req.GetHold(); hold != nil {
 			if msg.ExpireTimes == nil {
 				msg.ExpireTimes = make([]int64, n)
@@ -83,7 +85,8 @@ const together = 16
 // than the purchase must clone it.
 func unpackSales(msg *workerv1.SellRequest) ([]numbered, error) {
 	n, text, lengths := len(msg.GetNumbers()), msg.GetTexts(), msg.GetTextLengths()
-	if len(lengths) != n*textsOfAPurchase || len(msg.GetAmounts()) != n || !fits(msg.GetExpireTimes(), n) {
+	if len(lengths) != n*textsOfAPurchase || len(msg.GetAmounts()) != n || len(msg.GetUntils()) != n ||
+		!fits(msg.GetExpireTimes(), n) {
 		return nil, errUneven
 	}
 	sales := make([]numbered, 0, n)
@@ -105,7 +108,8 @@ func unpackSales(msg *workerv1.SellRequest) ([]numbered, error) {
 				at := timestamppb.New(time.UnixMicro(expires))
 				r.Hold = &holdfastv1.Hold{Expiration: &holdfastv1.Hold_ExpireTime{ExpireTime: at}}
 			}
-			sales = append(sales, numbered{msg.GetNumbers()[len(sales)], r})
+			i := len(sales)
+			sales = append(sales, numbered{msg.GetNumbers()[i], r, time.UnixMilli(msg.GetUntils()[i])})
 		}
 	}
 	if text != "" {

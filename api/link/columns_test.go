@@ -30,18 +30,19 @@ func TestPurchasesArriveAsTheyWereSent(t *testing.T) {
 	text := rapid.String()
 	rapid.Check(t, func(t *rapid.T) {
 		sent := rapid.SliceOf(rapid.Custom(func(t *rapid.T) numbered {
+			until := time.UnixMilli(rapid.Int64Range(-1<<50, 1<<50).Draw(t, "until"))
 			return numbered{rapid.Uint64().Draw(t, "number"), &holdfastv1.CreatePurchaseRequest{
 				ProductId: text.Draw(t, "product"), Amount: rapid.Int64().Draw(t, "amount"),
 				CustomerId: text.Draw(t, "customer"), Region: text.Draw(t, "region"),
 				PaymentMethod: text.Draw(t, "payment"), RequestId: text.Draw(t, "request"),
-			}}
+			}, until}
 		})).Draw(t, "sent")
 		got, err := unpackSales(over(t, packSales(sent), &workerv1.SellRequest{}))
 		if err != nil || len(got) != len(sent) {
 			t.Fatalf("%d of %d purchases: %v", len(got), len(sent), err)
 		}
 		for i := range sent {
-			if got[i].number != sent[i].number || !proto.Equal(got[i].req, sent[i].req) {
+			if got[i].number != sent[i].number || !got[i].until.Equal(sent[i].until) || !proto.Equal(got[i].req, sent[i].req) {
 				t.Errorf("got %v, want %v", got[i], sent[i])
 			}
 		}
@@ -86,7 +87,7 @@ func TestAnswersArriveAsTheyWereSent(t *testing.T) {
 // What comes from another version, or from nobody that speaks this, is refused as a whole.
 func FuzzUnpack(f *testing.F) {
 	for _, msg := range []proto.Message{
-		packSales([]numbered{{1, &holdfastv1.CreatePurchaseRequest{ProductId: "p", Amount: 3, Region: "eu", RequestId: "r"}}}),
+		packSales([]numbered{{1, &holdfastv1.CreatePurchaseRequest{ProductId: "p", Amount: 3, Region: "eu", RequestId: "r"}, time.UnixMilli(1)}}),
 		packAnswers([]decided{{number: 1, stored: Stored{PurchaseID: "eu-1"}}, {number: 2, failed: status.New(codes.Aborted, "no")}}),
 	} {
 		wire, err := proto.Marshal(msg)

@@ -18,6 +18,8 @@ var (
 	ErrToReadmit = errors.New("the hold has expired")
 	// ErrRequestIDReused is returned when a request id was used before with other content.
 	ErrRequestIDReused = errors.New("request id was used with other content")
+	// ErrPastHold is returned when a hold is to end in the past.
+	ErrPastHold = errors.New("must be in the future")
 	// ErrOfOrder is returned when something is to be done to one line of an order that can
 	// only be done to the whole.
 	ErrOfOrder = errors.New("the purchase is a line of an order")
@@ -40,7 +42,7 @@ type Change struct {
 
 // Changed is what became of a Change: the purchase as it is now, nil when there is none, and
 // why nothing happened, if so: ErrNotFound, ErrRequestIDReused, ErrToReadmit, ErrOfOrder,
-// *StateError, *AmountError, *HoldError.
+// ErrPastHold, *StateError, *AmountError, *HoldError.
 type Changed struct {
 	Purchase *Purchase
 	Err      error

@@ -112,6 +112,9 @@ func (p *Purchase) apply(c *Change, now time.Time) error {
 		if !p.ExpireTime.After(now) {
 			return &StateError{c.Action, Expired} // as it is about to be
 		}
+		if !c.ExpireTime.After(now) {
+			return ErrPastHold
+		}
 		if latest := p.CreateTime.Add(c.MaxHold); c.ExpireTime.After(latest) {
 			return &HoldError{latest}
 		}

@@ -304,7 +304,10 @@ type SellRequest struct {
 	Abandoned []uint64 `protobuf:"varint,5,rep,packed,name=abandoned,proto3" json:"abandoned,omitempty"`
 	// When the holds end, in microseconds since 1970, UTC; 0 of what is not held. Empty when
 	// nothing is.
-	ExpireTimes   []int64 `protobuf:"varint,6,rep,packed,name=expire_times,json=expireTimes,proto3" json:"expire_times,omitempty"`
+	ExpireTimes []int64 `protobuf:"varint,6,rep,packed,name=expire_times,json=expireTimes,proto3" json:"expire_times,omitempty"`
+	// Until when each may be decided, in milliseconds since 1970, UTC: later the coordinator
+	// may have told the buyer what another worker decided.
+	Untils        []int64 `protobuf:"varint,7,rep,packed,name=untils,proto3" json:"untils,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -377,6 +380,13 @@ func (x *SellRequest) GetAbandoned() []uint64 {
 func (x *SellRequest) GetExpireTimes() []int64 {
 	if x != nil {
 		return x.ExpireTimes
+	}
+	return nil
+}
+
+func (x *SellRequest) GetUntils() []int64 {
+	if x != nil {
+		return x.Untils
 	}
 	return nil
 }
@@ -561,14 +571,15 @@ const file_holdfast_worker_v1_worker_proto_rawDesc = "" +
 	"\x0eReadmitRequest\x12\x1d\n" +
 	"\n" +
 	"product_id\x18\x01 \x01(\tR\tproductId\x12G\n" +
-	"\fconfirmation\x18\x02 \x01(\v2#.holdfast.v1.ConfirmPurchaseRequestR\fconfirmation\"\xbb\x01\n" +
+	"\fconfirmation\x18\x02 \x01(\v2#.holdfast.v1.ConfirmPurchaseRequestR\fconfirmation\"\xd3\x01\n" +
 	"\vSellRequest\x12\x18\n" +
 	"\anumbers\x18\x01 \x03(\x04R\anumbers\x12\x18\n" +
 	"\aamounts\x18\x02 \x03(\x03R\aamounts\x12\x14\n" +
 	"\x05texts\x18\x03 \x01(\tR\x05texts\x12!\n" +
 	"\ftext_lengths\x18\x04 \x03(\rR\vtextLengths\x12\x1c\n" +
 	"\tabandoned\x18\x05 \x03(\x04R\tabandoned\x12!\n" +
-	"\fexpire_times\x18\x06 \x03(\x03R\vexpireTimes\"\xc8\x02\n" +
+	"\fexpire_times\x18\x06 \x03(\x03R\vexpireTimes\x12\x16\n" +
+	"\x06untils\x18\a \x03(\x03R\x06untils\"\xc8\x02\n" +
 	"\fSellResponse\x12\x18\n" +
 	"\anumbers\x18\x01 \x03(\x04R\anumbers\x122\n" +
 	"\x06states\x18\x02 \x03(\x0e2\x1a.holdfast.v1.PurchaseStateR\x06states\x12!\n" +
