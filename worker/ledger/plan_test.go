@@ -68,6 +68,14 @@ func TestStatementsOfASaleUseIndexes(t *testing.T) {
 		"verify fences":   {ask(verifyFences), "fences"},
 		"first outcomes":  {ask(firstOutcomes), "purchases"},
 		"totals":          {ask(selectTotals), "fences"},
+		"overtaken": {func() error {
+			_, err := conn.Exec(t.Context(), overtaken, pgx.NamedArgs{"purchase_ids": uuids{uuid.New()}})
+			return err
+		}, "changes"},
+		"events": {func() error {
+			_, err := conn.Exec(t.Context(), selectEvents, pgx.NamedArgs{"xid": 1, "id": uuid.New(), "product_id": "p", "limit": 100})
+			return err
+		}, "deliveries_in_order"},
 	} {
 		plans = nil
 		if err := statement.run(); err != nil {
