@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"google.golang.org/grpc"
+
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
 	workerv1 "github.com/holdfast-io/holdfast/api/holdfast/worker/v1"
 	"github.com/holdfast-io/holdfast/api/link"
@@ -15,6 +17,7 @@ import (
 type front struct {
 	holdfastv1.UnimplementedProductServiceServer
 	holdfastv1.UnimplementedPurchaseServiceServer
+	holdfastv1.UnimplementedEventServiceServer
 	current atomic.Pointer[service]
 	once    sync.Once
 	opened  chan struct{} // closed when there was a service for the first time
@@ -92,6 +95,28 @@ func (f *front) ReturnPurchase(ctx context.Context, req *holdfastv1.ReturnPurcha
 
 func (f *front) CreateDelivery(ctx context.Context, req *holdfastv1.CreateDeliveryRequest) (*holdfastv1.Delivery, error) {
 	return pass(ctx, f, req, (*service).CreateDelivery)
+}
+
+func (f *front) ListMovements(ctx context.Context, req *holdfastv1.ListMovementsRequest) (*holdfastv1.ListMovementsResponse, error) {
+	return pass(ctx, f, req, (*service).ListMovements)
+}
+
+func (f *front) WatchEvents(
+	req *holdfastv1.WatchEventsRequest, stream grpc.ServerStreamingServer[holdfastv1.WatchEventsResponse],
+) error {
+	if s := f.current.Load(); s != nil {
+		return s.WatchEvents(req, stream)
+	}
+	return drainingStatus()
+}
+
+func (f *front) WatchProduct(
+	req *holdfastv1.WatchProductRequest, stream grpc.ServerStreamingServer[holdfastv1.Product],
+) error {
+	if s := f.current.Load(); s != nil {
+		return s.WatchProduct(req, stream)
+	}
+	return drainingStatus()
 }
 
 // readmit is what coordinators ask beside the public contract.

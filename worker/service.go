@@ -24,11 +24,13 @@ import (
 type service struct {
 	holdfastv1.UnimplementedProductServiceServer
 	holdfastv1.UnimplementedPurchaseServiceServer
+	holdfastv1.UnimplementedEventServiceServer
 	tenures  *tenures
 	lanes    *lanes
 	topology cluster.Topology
 	shards   []*ledger.Shard
 	maxHold  time.Duration
+	watches  *watches
 	log      hclog.Logger
 }
 

@@ -54,6 +54,7 @@ func (w *Worker) openTerm(ctx context.Context, view cluster.View) (*term, error)
 	t.tenures.begin = b.begin
 	t.service = &service{
 		tenures: t.tenures, lanes: t.lanes, topology: t.topology, shards: t.shards, maxHold: w.cfg.MaxHold, log: w.log,
+		watches: newWatches(t.shards, w.cfg.MaxWatches, w.log),
 	}
 	return t, nil
 }
@@ -144,6 +145,7 @@ func (t *term) run(ctx context.Context, w *Worker) (next *term, err error) {
 	}
 	stopSelling()
 	endDuties()
+	t.service.watches.end() // who watches goes on at another worker
 	drainCtx, cancel := context.WithTimeout(base, w.cfg.DrainTimeout)
 	defer cancel()
 	// Whoever comes meanwhile waits for the product's lock to be given back, and
@@ -152,6 +154,7 @@ func (t *term) run(ctx context.Context, w *Worker) (next *term, err error) {
 	w.front.serve(nil)
 	t.takeover.background.Wait()
 	duties.Wait()
+	t.service.watches.close()
 	stopLanes()
 	<-lanesDone
 	t.close()
