@@ -248,7 +248,7 @@ func event(region string, e *ledger.Event) *holdfastv1.Event {
 // movementsTime how long a page may take that does not get full.
 const (
 	movementsScan = 10_000
-	movementsTime = 2 * time.Second
+	movementsTime = time.Second
 )
 
 // ListMovements reads the shards one after the other; a page may end in one and the next
