@@ -177,6 +177,7 @@ func (c *Coordinator) grpcServer(serving context.Context) (*grpc.Server, *health
 	holdfastv1.RegisterProductServiceServer(server, c.service)
 	holdfastv1.RegisterPurchaseServiceServer(server, c.service)
 	holdfastv1.RegisterEventServiceServer(server, c.service)
+	holdfastv1.RegisterWebhookServiceServer(server, c.service)
 	healthServer := health.NewServer()
 	healthpb.RegisterHealthServer(server, healthServer)
 	return server, healthServer

@@ -38,6 +38,9 @@ func httpHandler(ctx context.Context, s *service) (http.Handler, error) {
 	if err := holdfastv1.RegisterEventServiceHandlerServer(ctx, gateway, s); err != nil {
 		return nil, err
 	}
+	if err := holdfastv1.RegisterWebhookServiceHandlerServer(ctx, gateway, s); err != nil {
+		return nil, err
+	}
 	mux := http.NewServeMux()
 	mux.Handle("/v1/", wellFormed(gateway))
 	mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) {

@@ -22,6 +22,7 @@ type service struct {
 	holdfastv1.UnimplementedProductServiceServer
 	holdfastv1.UnimplementedPurchaseServiceServer
 	holdfastv1.UnimplementedEventServiceServer
+	holdfastv1.UnimplementedWebhookServiceServer
 	router   *router
 	validate protovalidate.Validator
 	deadline time.Duration // for callers that set none

@@ -55,6 +55,7 @@ type node struct {
 	holdfastv1.ProductServiceClient
 	holdfastv1.PurchaseServiceClient
 	holdfastv1.EventServiceClient
+	holdfastv1.WebhookServiceClient
 	workers workerv1.WorkerServiceClient
 	link    *link.Link
 	stop    func() error // idempotent
@@ -85,7 +86,8 @@ func (c *testCluster) start(t *testing.T, name string, change ...func(*Config)) 
 	n := &node{
 		Worker: w, ProductServiceClient: holdfastv1.NewProductServiceClient(conn),
 		PurchaseServiceClient: holdfastv1.NewPurchaseServiceClient(conn), link: link.New(conn, 1000),
-		EventServiceClient: holdfastv1.NewEventServiceClient(conn), workers: workerv1.NewWorkerServiceClient(conn),
+		EventServiceClient: holdfastv1.NewEventServiceClient(conn), WebhookServiceClient: holdfastv1.NewWebhookServiceClient(conn),
+		workers: workerv1.NewWorkerServiceClient(conn),
 		stop:    sync.OnceValue(func() error { cancel(); return <-ran }),
 	}
 	t.Cleanup(func() {

@@ -18,6 +18,7 @@ type front struct {
 	holdfastv1.UnimplementedProductServiceServer
 	holdfastv1.UnimplementedPurchaseServiceServer
 	holdfastv1.UnimplementedEventServiceServer
+	holdfastv1.UnimplementedWebhookServiceServer
 	current atomic.Pointer[service]
 	once    sync.Once
 	opened  chan struct{} // closed when there was a service for the first time
@@ -117,6 +118,26 @@ func (f *front) WatchProduct(
 		return s.WatchProduct(req, stream)
 	}
 	return drainingStatus()
+}
+
+func (f *front) CreateWebhook(ctx context.Context, req *holdfastv1.CreateWebhookRequest) (*holdfastv1.Webhook, error) {
+	return pass(ctx, f, req, (*service).CreateWebhook)
+}
+
+func (f *front) ListWebhooks(ctx context.Context, req *holdfastv1.ListWebhooksRequest) (*holdfastv1.ListWebhooksResponse, error) {
+	return pass(ctx, f, req, (*service).ListWebhooks)
+}
+
+func (f *front) DeleteWebhook(ctx context.Context, req *holdfastv1.DeleteWebhookRequest) (*holdfastv1.DeleteWebhookResponse, error) {
+	return pass(ctx, f, req, (*service).DeleteWebhook)
+}
+
+func (f *front) ListDeadLetters(ctx context.Context, req *holdfastv1.ListDeadLettersRequest) (*holdfastv1.ListDeadLettersResponse, error) {
+	return pass(ctx, f, req, (*service).ListDeadLetters)
+}
+
+func (f *front) ResendDeadLetters(ctx context.Context, req *holdfastv1.ResendDeadLettersRequest) (*holdfastv1.ResendDeadLettersResponse, error) {
+	return pass(ctx, f, req, (*service).ResendDeadLetters)
 }
 
 // readmit is what coordinators ask beside the public contract.

@@ -25,6 +25,7 @@ type service struct {
 	holdfastv1.UnimplementedProductServiceServer
 	holdfastv1.UnimplementedPurchaseServiceServer
 	holdfastv1.UnimplementedEventServiceServer
+	holdfastv1.UnimplementedWebhookServiceServer
 	tenures  *tenures
 	lanes    *lanes
 	topology cluster.Topology

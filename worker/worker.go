@@ -44,6 +44,7 @@ type Config struct {
 	MaxInFlight   int           // 50,000; purchases under way, of all coordinators
 	MaxHold       time.Duration // 24 h; for which a hold lasts at most, however often it is extended
 	MaxWatches    int           // 10,000; watches of events and of products
+	Webhooks      WebhookConfig
 	SweepInterval time.Duration // 1 s; between looks for holds whose time is up; negative: never
 }
 
@@ -68,6 +69,7 @@ func (c *Config) validate() error {
 	c.MaxInFlight = cmp.Or(c.MaxInFlight, 50_000)
 	c.MaxWatches = cmp.Or(c.MaxWatches, 10_000)
 	c.MaxHold = cmp.Or(c.MaxHold, 24*time.Hour)
+	c.Webhooks.complete()
 	c.SweepInterval = cmp.Or(c.SweepInterval, time.Second)
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
@@ -230,6 +232,7 @@ func (w *Worker) grpcServer(links *link.Server) (*grpc.Server, *health.Server) {
 	holdfastv1.RegisterProductServiceServer(server, w.front)
 	holdfastv1.RegisterPurchaseServiceServer(server, w.front)
 	holdfastv1.RegisterEventServiceServer(server, w.front)
+	holdfastv1.RegisterWebhookServiceServer(server, w.front)
 	workerv1.RegisterWorkerServiceServer(server, forCoordinators{links, w.front})
 	healthServer := health.NewServer()
 	healthServer.SetServingStatus(w.self.Instance, healthpb.HealthCheckResponse_SERVING)
