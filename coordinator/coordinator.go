@@ -94,13 +94,13 @@ func New(cfg Config) (*Coordinator, error) {
 // Run serves gRPC and HTTP on the listeners until ctx ends, then answers what it
 // has accepted and returns. The listeners are closed.
 func (c *Coordinator) Run(ctx context.Context, grpcListener, httpListener net.Listener) error {
-	handler, err := httpHandler(ctx, c.service)
+	serving, stopServing := context.WithCancel(ctx)
+	defer stopServing()
+	handler, err := httpHandler(serving, c.service)
 	if err != nil {
 		return fmt.Errorf("coordinator: %w", err)
 	}
 	defer c.router.close()
-	serving, stopServing := context.WithCancel(ctx)
-	defer stopServing()
 	grpcServer, healthServer := c.grpcServer(serving)
 	httpServer := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, IdleTimeout: 2 * time.Minute}
 
