@@ -30,7 +30,7 @@ type WebhookConfig struct {
 	Attempts   int           // 12; then an event is a dead letter
 	FirstRetry time.Duration // 5 s; each pause is about two and a half times the one before, an hour at most
 	Timeout    time.Duration // 10 s; for an answer
-	Refresh    time.Duration // 1 s; between looks for webhooks that are new, and for what is due
+	Refresh    time.Duration // 1 s; between looks for webhooks that are new, and for what is due; negative: this worker delivers nothing
 }
 
 func (c *WebhookConfig) complete() {

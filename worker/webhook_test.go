@@ -221,7 +221,7 @@ func TestEventThatIsNeverTakenBecomesADeadLetter(t *testing.T) {
 func TestKilledWorkerLosesNoEvent(t *testing.T) {
 	c := newCluster(t)
 	idle := hasty
-	idle.Refresh = time.Hour // what sends is what the test kills
+	idle.Refresh = -1 // what sends is what the test kills
 	a := c.start(t, "a", func(cfg *Config) { cfg.Webhooks = idle })
 	r := newReceiver(t)
 	var products []string
