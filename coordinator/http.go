@@ -17,7 +17,7 @@ import (
 const maxBody = 1 << 20
 
 // httpHandler serves the service as HTTP/JSON, its OpenAPI document, and whether
-// it lives (/healthz) and knows a worker (/readyz).
+// it lives (/healthz) and knows a worker (/readyz). Watches end with ctx.
 func httpHandler(ctx context.Context, s *service) (http.Handler, error) {
 	gateway := runtime.NewServeMux(
 		// A product id may hold a slash, which a path carries escaped.
@@ -36,6 +36,15 @@ func httpHandler(ctx context.Context, s *service) (http.Handler, error) {
 		return nil, err
 	}
 	if err := holdfastv1.RegisterOrderServiceHandlerServer(ctx, gateway, s); err != nil {
+		return nil, err
+	}
+	if err := holdfastv1.RegisterEventServiceHandlerServer(ctx, gateway, s); err != nil {
+		return nil, err
+	}
+	if err := holdfastv1.RegisterWebhookServiceHandlerServer(ctx, gateway, s); err != nil {
+		return nil, err
+	}
+	if err := watchPaths(ctx, gateway, s); err != nil { // after the contract's own, and so before them
 		return nil, err
 	}
 	mux := http.NewServeMux()

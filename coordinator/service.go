@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
@@ -21,10 +22,16 @@ type service struct {
 	holdfastv1.UnimplementedProductServiceServer
 	holdfastv1.UnimplementedPurchaseServiceServer
 	holdfastv1.UnimplementedOrderServiceServer
+	holdfastv1.UnimplementedEventServiceServer
+	holdfastv1.UnimplementedWebhookServiceServer
 	router   *router
 	validate protovalidate.Validator
 	deadline time.Duration // for callers that set none
 	hold     time.Duration // for holds of which nobody says how long they last
+
+	maxWatches int64
+	watching   atomic.Int64 // watches that are open
+	watches    atomic.Int64 // watches of all events that there were
 }
 
 // answerMargin is how long before the caller's deadline the last word is said.

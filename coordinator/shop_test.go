@@ -145,6 +145,22 @@ func (s *shop) StreamPurchases(grpc.BidiStreamingServer[holdfastv1.StreamPurchas
 	return status.Error(codes.Unimplemented, "not a coordinator")
 }
 
+func (s *shop) WatchProduct(req *holdfastv1.WatchProductRequest, stream grpc.ServerStreamingServer[holdfastv1.Product]) error {
+	for last := int64(-1); stream.Context().Err() == nil; time.Sleep(5 * time.Millisecond) {
+		p, err := s.GetProduct(stream.Context(), &holdfastv1.GetProductRequest{ProductId: req.GetProductId()})
+		if err != nil {
+			return err
+		}
+		if left := p.GetAmountAvailableForPurchase(); left != last {
+			last = left
+			if err := stream.Send(p); err != nil {
+				return err
+			}
+		}
+	}
+	return stream.Context().Err()
+}
+
 func (s *shop) GetPurchase(_ context.Context, req *holdfastv1.GetPurchaseRequest) (*holdfastv1.Purchase, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -55,6 +55,8 @@ type node struct {
 	holdfastv1.ProductServiceClient
 	holdfastv1.PurchaseServiceClient
 	holdfastv1.OrderServiceClient
+	holdfastv1.EventServiceClient
+	holdfastv1.WebhookServiceClient
 	workers workerv1.WorkerServiceClient
 	link    *link.Link
 	stop    func() error // idempotent
@@ -86,8 +88,9 @@ func (c *testCluster) start(t *testing.T, name string, change ...func(*Config)) 
 		Worker: w, ProductServiceClient: holdfastv1.NewProductServiceClient(conn),
 		PurchaseServiceClient: holdfastv1.NewPurchaseServiceClient(conn), link: link.New(conn, 1000),
 		OrderServiceClient: holdfastv1.NewOrderServiceClient(conn),
-		workers:            workerv1.NewWorkerServiceClient(conn),
-		stop:               sync.OnceValue(func() error { cancel(); return <-ran }),
+		EventServiceClient: holdfastv1.NewEventServiceClient(conn), WebhookServiceClient: holdfastv1.NewWebhookServiceClient(conn),
+		workers: workerv1.NewWorkerServiceClient(conn),
+		stop:    sync.OnceValue(func() error { cancel(); return <-ran }),
 	}
 	t.Cleanup(func() {
 		if err := n.stop(); err != nil {

@@ -22,8 +22,13 @@ const (
 // do no harm, only the same work.
 func (w *Worker) doDuties(ctx context.Context, t *term) {
 	var all sync.WaitGroup
-	for _, s := range t.shards {
+	for i, s := range t.shards {
 		all.Go(func() { w.whileOnDuty(ctx, "payments/"+s.Name(), t.service.outboxes[s.Name()].run) })
+		if w.cfg.Webhooks.Refresh > 0 {
+			all.Go(func() {
+				w.whileOnDuty(ctx, "webhooks/"+s.Name(), func(ctx context.Context) { w.sendWebhooks(ctx, t, i) })
+			})
+		}
 		if w.cfg.SweepInterval > 0 {
 			all.Go(func() {
 				w.whileOnDuty(ctx, "sweep/"+s.Name(), func(ctx context.Context) { w.sweep(ctx, s) })

@@ -26,11 +26,14 @@ type service struct {
 	holdfastv1.UnimplementedProductServiceServer
 	holdfastv1.UnimplementedPurchaseServiceServer
 	holdfastv1.UnimplementedOrderServiceServer
+	holdfastv1.UnimplementedEventServiceServer
+	holdfastv1.UnimplementedWebhookServiceServer
 	tenures  *tenures
 	lanes    *lanes
 	topology cluster.Topology
 	shards   []*ledger.Shard
 	maxHold  time.Duration
+	watches  *watches
 
 	providers payment.Providers
 	outboxes  map[string]*outbox // by shard

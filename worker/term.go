@@ -55,6 +55,7 @@ func (w *Worker) openTerm(ctx context.Context, view cluster.View) (*term, error)
 	t.service = &service{
 		tenures: t.tenures, lanes: t.lanes, topology: t.topology, shards: t.shards, maxHold: w.cfg.MaxHold, log: w.log,
 		providers: w.cfg.Providers, outboxes: map[string]*outbox{},
+		watches: newWatches(t.shards, w.cfg.MaxWatches, w.log),
 	}
 	for _, s := range t.shards {
 		t.service.outboxes[s.Name()] = newOutbox(s, w.cfg.Providers, w.log)
@@ -148,6 +149,7 @@ func (t *term) run(ctx context.Context, w *Worker) (next *term, err error) {
 	}
 	stopSelling()
 	endDuties()
+	t.service.watches.end() // who watches goes on at another worker
 	drainCtx, cancel := context.WithTimeout(base, w.cfg.DrainTimeout)
 	defer cancel()
 	// Whoever comes meanwhile waits for the product's lock to be given back, and
@@ -156,6 +158,7 @@ func (t *term) run(ctx context.Context, w *Worker) (next *term, err error) {
 	w.front.serve(nil)
 	t.takeover.background.Wait()
 	duties.Wait()
+	t.service.watches.close()
 	stopLanes()
 	<-lanesDone
 	t.close()

@@ -45,6 +45,8 @@ type Config struct {
 	DrainTimeout  time.Duration // 10 s
 	MaxInFlight   int           // 50,000; purchases under way, of all coordinators
 	MaxHold       time.Duration // 24 h; for which a hold lasts at most, however often it is extended
+	MaxWatches    int           // 10,000; watches of events and of products
+	Webhooks      WebhookConfig
 	SweepInterval time.Duration // 1 s; between looks for holds whose time is up; negative: never
 }
 
@@ -58,6 +60,8 @@ func (c *Config) validate() error {
 		return errors.New("worker: etcd client is required")
 	case c.MaxInFlight < 0:
 		return errors.New("worker: max-in-flight must be at least 1")
+	case c.MaxWatches < 0:
+		return errors.New("worker: max-watches must be at least 1")
 	}
 	c.LockTTL = cmp.Or(c.LockTTL, 15*time.Second)
 	c.MinimumTenure = cmp.Or(c.MinimumTenure, 200*time.Millisecond)
@@ -65,7 +69,9 @@ func (c *Config) validate() error {
 	c.BeginTimeout = cmp.Or(c.BeginTimeout, 10*time.Second)
 	c.DrainTimeout = cmp.Or(c.DrainTimeout, 10*time.Second)
 	c.MaxInFlight = cmp.Or(c.MaxInFlight, 50_000)
+	c.MaxWatches = cmp.Or(c.MaxWatches, 10_000)
 	c.MaxHold = cmp.Or(c.MaxHold, 24*time.Hour)
+	c.Webhooks.complete()
 	c.SweepInterval = cmp.Or(c.SweepInterval, time.Second)
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
@@ -229,6 +235,8 @@ func (w *Worker) grpcServer(links *link.Server) (*grpc.Server, *health.Server) {
 	holdfastv1.RegisterProductServiceServer(server, w.front)
 	holdfastv1.RegisterPurchaseServiceServer(server, w.front)
 	holdfastv1.RegisterOrderServiceServer(server, w.front)
+	holdfastv1.RegisterEventServiceServer(server, w.front)
+	holdfastv1.RegisterWebhookServiceServer(server, w.front)
 	workerv1.RegisterWorkerServiceServer(server, forCoordinators{links, w.front})
 	healthServer := health.NewServer()
 	healthServer.SetServingStatus(w.self.Instance, healthpb.HealthCheckResponse_SERVING)

@@ -57,6 +57,13 @@ SELECT c.purchase_id, c.request_id, c.action, c.amount
   FROM unnest(@purchase_ids::uuid[], @request_ids::text[]) AS asked (purchase_id, request_id)
   JOIN changes c ON c.purchase_id = ANY (ARRAY[asked.purchase_id]) AND c.request_id = asked.request_id`
 
+	// A transaction has its number from its first lock on, and may wait for the others. Who
+	// began after it can change a purchase before it does then, and have a higher number.
+	overtaken = `
+SELECT EXISTS (SELECT FROM unnest(@purchase_ids::uuid[]) AS asked (purchase_id)
+  JOIN changes c ON c.purchase_id = ANY (ARRAY[asked.purchase_id])
+ WHERE c.xid > pg_current_xact_id_if_assigned())`
+
 	updatePurchases = `
 UPDATE purchases p SET state = c.state, released = c.released, expire_time = c.expire_time
   FROM unnest(@purchase_ids::uuid[], @states::purchase_state[], @released::bigint[], @expire_times::timestamptz[])
@@ -83,8 +90,8 @@ func (s *Shard) Change(ctx context.Context, sets [][]Change) ([][]Changed, error
 		return nil, fmt.Errorf("shard %s: change: %w: %w", s.name, ErrNotSent, err)
 	}
 	defer conn.Release() // which closes a connection whose transaction has not ended
-	t := &changing{purchases: map[uuid.UUID]*Purchase{}, earlier: map[changeKey]Change{}}
-	if err := t.read(ctx, conn, sets); err != nil {
+	t, err := readToChange(ctx, conn, sets)
+	if err != nil {
 		return nil, fmt.Errorf("shard %s: change: %w", s.name, commitError(err))
 	}
 	answers := make([][]Changed, len(sets))
@@ -113,6 +120,7 @@ type changing struct {
 	now       time.Time // the shard's
 	purchases map[uuid.UUID]*Purchase
 	earlier   map[changeKey]Change
+	overtaken bool // a purchase was changed by a transaction with a higher number
 	made      []made
 }
 
@@ -121,6 +129,21 @@ type made struct {
 	Change
 	after Purchase
 	units int64
+}
+
+// readToChange begins a transaction that may change the purchases. Its number is above
+// those of all that changed them before, so that a purchase's events are in the order in
+// which they happened.
+func readToChange(ctx context.Context, conn *pgxpool.Conn, sets [][]Change) (*changing, error) {
+	for {
+		t := &changing{purchases: map[uuid.UUID]*Purchase{}, earlier: map[changeKey]Change{}}
+		if err := t.read(ctx, conn, sets); err != nil || !t.overtaken {
+			return t, err
+		}
+		if _, err := conn.Exec(ctx, "ROLLBACK"); err != nil {
+			return nil, err
+		}
+	}
 }
 
 // read locks the purchases, and reads what was done to them by the same requests before.
@@ -152,6 +175,7 @@ func (t *changing) read(ctx context.Context, conn *pgxpool.Conn, sets [][]Change
 		})
 		return err
 	})
+	batch.Queue(overtaken, args).QueryRow(func(row pgx.Row) error { return row.Scan(&t.overtaken) })
 	return conn.SendBatch(ctx, batch).Close()
 }
 

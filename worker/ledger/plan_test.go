@@ -110,6 +110,14 @@ func TestStatementsOfASaleUseIndexes(t *testing.T) {
 		"delivery":        {ask(selectDelivery), "deliveries"},
 		"delivered":       {ask(selectDelivered), "deliveries"},
 		"purchase":        {ask(selectPurchase), "purchases"},
+		"overtaken": {func() error {
+			_, err := conn.Exec(t.Context(), overtaken, pgx.NamedArgs{"purchase_ids": uuids{uuid.New()}})
+			return err
+		}, "changes"},
+		"events": {func() error {
+			_, err := conn.Exec(t.Context(), selectEvents, pgx.NamedArgs{"xid": 1, "id": uuid.New(), "product_id": "p", "limit": 100})
+			return err
+		}, "deliveries_in_order"},
 	} {
 		plans = nil
 		if err := statement.run(); err != nil {

@@ -91,6 +91,11 @@ const (
 	// ReasonOverloaded: more purchases are under way than may be; this one was not
 	// tried. The detail RetryInfo says when to repeat it.
 	ReasonOverloaded = "OVERLOADED"
+	// ReasonTooManyWatches: as many watches are open as may be. The detail RetryInfo says
+	// when to repeat it.
+	ReasonTooManyWatches = "TOO_MANY_WATCHES"
+	// ReasonWebhookNotFound: there is no such webhook.
+	ReasonWebhookNotFound = "WEBHOOK_NOT_FOUND"
 	// ReasonFenced: the shards know newer tenures of the product than etcd, which
 	// lost data or was restored from a backup. Nothing is sold until an operator
 	// has repaired it.

@@ -381,6 +381,50 @@ func (x *GetProductRequest) GetProductId() string {
 	return ""
 }
 
+type WatchProductRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ProductId     string                 `protobuf:"bytes,1,opt,name=product_id,json=productId,proto3" json:"product_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchProductRequest) Reset() {
+	*x = WatchProductRequest{}
+	mi := &file_holdfast_v1_product_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchProductRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchProductRequest) ProtoMessage() {}
+
+func (x *WatchProductRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_product_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchProductRequest.ProtoReflect.Descriptor instead.
+func (*WatchProductRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_product_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *WatchProductRequest) GetProductId() string {
+	if x != nil {
+		return x.ProductId
+	}
+	return ""
+}
+
 type ListProductsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// At most this many products; 0 means 100, more than 1000 means 1000.
@@ -393,7 +437,7 @@ type ListProductsRequest struct {
 
 func (x *ListProductsRequest) Reset() {
 	*x = ListProductsRequest{}
-	mi := &file_holdfast_v1_product_proto_msgTypes[5]
+	mi := &file_holdfast_v1_product_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -405,7 +449,7 @@ func (x *ListProductsRequest) String() string {
 func (*ListProductsRequest) ProtoMessage() {}
 
 func (x *ListProductsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_product_proto_msgTypes[5]
+	mi := &file_holdfast_v1_product_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -418,7 +462,7 @@ func (x *ListProductsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProductsRequest.ProtoReflect.Descriptor instead.
 func (*ListProductsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_product_proto_rawDescGZIP(), []int{5}
+	return file_holdfast_v1_product_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ListProductsRequest) GetPageSize() int32 {
@@ -446,7 +490,7 @@ type ListProductsResponse struct {
 
 func (x *ListProductsResponse) Reset() {
 	*x = ListProductsResponse{}
-	mi := &file_holdfast_v1_product_proto_msgTypes[6]
+	mi := &file_holdfast_v1_product_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -458,7 +502,7 @@ func (x *ListProductsResponse) String() string {
 func (*ListProductsResponse) ProtoMessage() {}
 
 func (x *ListProductsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_product_proto_msgTypes[6]
+	mi := &file_holdfast_v1_product_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -471,7 +515,7 @@ func (x *ListProductsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProductsResponse.ProtoReflect.Descriptor instead.
 func (*ListProductsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_product_proto_rawDescGZIP(), []int{6}
+	return file_holdfast_v1_product_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ListProductsResponse) GetProducts() []*Product {
@@ -527,6 +571,9 @@ const file_holdfast_v1_product_proto_rawDesc = "" +
 	"request_id\x18\x03 \x01(\tB\x13\xbaH\x10r\x0e(\x80\x012\t^\\P{Cc}*$R\trequestId\"M\n" +
 	"\x11GetProductRequest\x128\n" +
 	"\n" +
+	"product_id\x18\x01 \x01(\tB\x19\xe2A\x01\x02\xbaH\x12r\x10\x10\x01(\x80\x012\t^\\P{Cc}*$R\tproductId\"O\n" +
+	"\x13WatchProductRequest\x128\n" +
+	"\n" +
 	"product_id\x18\x01 \x01(\tB\x19\xe2A\x01\x02\xbaH\x12r\x10\x10\x01(\x80\x012\t^\\P{Cc}*$R\tproductId\"d\n" +
 	"\x13ListProductsRequest\x12$\n" +
 	"\tpage_size\x18\x01 \x01(\x05B\a\xbaH\x04\x1a\x02(\x00R\bpageSize\x12'\n" +
@@ -534,12 +581,13 @@ const file_holdfast_v1_product_proto_rawDesc = "" +
 	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80\bR\tpageToken\"p\n" +
 	"\x14ListProductsResponse\x120\n" +
 	"\bproducts\x18\x01 \x03(\v2\x14.holdfast.v1.ProductR\bproducts\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xad\x03\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\x93\x04\n" +
 	"\x0eProductService\x12a\n" +
 	"\rCreateProduct\x12!.holdfast.v1.CreateProductRequest\x1a\x14.holdfast.v1.Product\"\x17\x82\xd3\xe4\x93\x02\x11:\x01*\"\f/v1/products\x12e\n" +
 	"\n" +
 	"GetProduct\x12\x1e.holdfast.v1.GetProductRequest\x1a\x14.holdfast.v1.Product\"!\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/products/{product_id}\x12i\n" +
-	"\fListProducts\x12 .holdfast.v1.ListProductsRequest\x1a!.holdfast.v1.ListProductsResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\f/v1/products\x12f\n" +
+	"\fListProducts\x12 .holdfast.v1.ListProductsRequest\x1a!.holdfast.v1.ListProductsResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\f/v1/products\x12d\n" +
+	"\fWatchProduct\x12 .holdfast.v1.WatchProductRequest\x1a\x14.holdfast.v1.Product\"\x1a\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/products:watch0\x01\x12f\n" +
 	"\x0eCreateDelivery\x12\".holdfast.v1.CreateDeliveryRequest\x1a\x15.holdfast.v1.Delivery\"\x19\x82\xd3\xe4\x93\x02\x13:\x01*\"\x0e/v1/deliveriesB<Z:github.com/holdfast-io/holdfast/api/holdfast/v1;holdfastv1b\x06proto3"
 
 var (
@@ -554,31 +602,34 @@ func file_holdfast_v1_product_proto_rawDescGZIP() []byte {
 	return file_holdfast_v1_product_proto_rawDescData
 }
 
-var file_holdfast_v1_product_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_holdfast_v1_product_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_holdfast_v1_product_proto_goTypes = []any{
 	(*Product)(nil),               // 0: holdfast.v1.Product
 	(*CreateProductRequest)(nil),  // 1: holdfast.v1.CreateProductRequest
 	(*Delivery)(nil),              // 2: holdfast.v1.Delivery
 	(*CreateDeliveryRequest)(nil), // 3: holdfast.v1.CreateDeliveryRequest
 	(*GetProductRequest)(nil),     // 4: holdfast.v1.GetProductRequest
-	(*ListProductsRequest)(nil),   // 5: holdfast.v1.ListProductsRequest
-	(*ListProductsResponse)(nil),  // 6: holdfast.v1.ListProductsResponse
-	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
+	(*WatchProductRequest)(nil),   // 5: holdfast.v1.WatchProductRequest
+	(*ListProductsRequest)(nil),   // 6: holdfast.v1.ListProductsRequest
+	(*ListProductsResponse)(nil),  // 7: holdfast.v1.ListProductsResponse
+	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
 }
 var file_holdfast_v1_product_proto_depIdxs = []int32{
-	7, // 0: holdfast.v1.Product.create_time:type_name -> google.protobuf.Timestamp
-	7, // 1: holdfast.v1.Delivery.create_time:type_name -> google.protobuf.Timestamp
+	8, // 0: holdfast.v1.Product.create_time:type_name -> google.protobuf.Timestamp
+	8, // 1: holdfast.v1.Delivery.create_time:type_name -> google.protobuf.Timestamp
 	0, // 2: holdfast.v1.ListProductsResponse.products:type_name -> holdfast.v1.Product
 	1, // 3: holdfast.v1.ProductService.CreateProduct:input_type -> holdfast.v1.CreateProductRequest
 	4, // 4: holdfast.v1.ProductService.GetProduct:input_type -> holdfast.v1.GetProductRequest
-	5, // 5: holdfast.v1.ProductService.ListProducts:input_type -> holdfast.v1.ListProductsRequest
-	3, // 6: holdfast.v1.ProductService.CreateDelivery:input_type -> holdfast.v1.CreateDeliveryRequest
-	0, // 7: holdfast.v1.ProductService.CreateProduct:output_type -> holdfast.v1.Product
-	0, // 8: holdfast.v1.ProductService.GetProduct:output_type -> holdfast.v1.Product
-	6, // 9: holdfast.v1.ProductService.ListProducts:output_type -> holdfast.v1.ListProductsResponse
-	2, // 10: holdfast.v1.ProductService.CreateDelivery:output_type -> holdfast.v1.Delivery
-	7, // [7:11] is the sub-list for method output_type
-	3, // [3:7] is the sub-list for method input_type
+	6, // 5: holdfast.v1.ProductService.ListProducts:input_type -> holdfast.v1.ListProductsRequest
+	5, // 6: holdfast.v1.ProductService.WatchProduct:input_type -> holdfast.v1.WatchProductRequest
+	3, // 7: holdfast.v1.ProductService.CreateDelivery:input_type -> holdfast.v1.CreateDeliveryRequest
+	0, // 8: holdfast.v1.ProductService.CreateProduct:output_type -> holdfast.v1.Product
+	0, // 9: holdfast.v1.ProductService.GetProduct:output_type -> holdfast.v1.Product
+	7, // 10: holdfast.v1.ProductService.ListProducts:output_type -> holdfast.v1.ListProductsResponse
+	0, // 11: holdfast.v1.ProductService.WatchProduct:output_type -> holdfast.v1.Product
+	2, // 12: holdfast.v1.ProductService.CreateDelivery:output_type -> holdfast.v1.Delivery
+	8, // [8:13] is the sub-list for method output_type
+	3, // [3:8] is the sub-list for method input_type
 	3, // [3:3] is the sub-list for extension type_name
 	3, // [3:3] is the sub-list for extension extendee
 	0, // [0:3] is the sub-list for field type_name
@@ -595,7 +646,7 @@ func file_holdfast_v1_product_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_product_proto_rawDesc), len(file_holdfast_v1_product_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   7,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
