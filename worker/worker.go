@@ -62,6 +62,8 @@ func (c *Config) validate() error {
 		return errors.New("worker: max-in-flight must be at least 1")
 	case c.MaxWatches < 0:
 		return errors.New("worker: max-watches must be at least 1")
+	case c.MaxHold < 0:
+		return errors.New("worker: max-hold must be above 0")
 	}
 	c.LockTTL = cmp.Or(c.LockTTL, 15*time.Second)
 	c.MinimumTenure = cmp.Or(c.MinimumTenure, 200*time.Millisecond)

@@ -28,6 +28,8 @@ func newWorker() *cobra.Command {
 	idle := flags.Duration("idle-tenure", time.Minute, "how long a product is kept that nobody buys")
 	drain := flags.Duration("drain-timeout", 10*time.Second, "how long to finish what is in flight on SIGTERM")
 	inFlight := flags.Int("max-in-flight", 50_000, "purchases under way, of all coordinators; more are refused as overload")
+	maxHold := flags.Duration("max-hold", 24*time.Hour, "how long a hold lasts at most, however often it is extended")
+	sweep := flags.Duration("sweep-interval", time.Second, "between looks for holds whose time is up, that nobody asks for; 0 for never")
 	metricsAddress := flags.String("metrics-listen", "", "address to serve Prometheus metrics on, at /metrics (default none)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		d, err := directory()
@@ -57,6 +59,7 @@ func newWorker() *cobra.Command {
 			Directory: d, DSNs: dsns, Logger: logger(),
 			Metrics: registry, Providers: providers,
 			LockTTL: *lockTTL, MinimumTenure: *minimum, IdleTenure: *idle, DrainTimeout: *drain, MaxInFlight: *inFlight,
+			MaxHold: *maxHold, SweepInterval: cmp.Or(*sweep, -1), // negative is never
 		})
 		if err != nil {
 			return err

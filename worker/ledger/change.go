@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -248,8 +247,13 @@ func (t *changing) rows() pgx.NamedArgs {
 		released []int64
 		expiries []*time.Time
 	)
-	for i, m := range t.made {
-		if slices.ContainsFunc(t.made[i+1:], func(later made) bool { return later.PurchaseID == m.PurchaseID }) {
+	last := make(map[uuid.UUID]*made, len(t.made))
+	for i := range t.made {
+		last[t.made[i].PurchaseID] = &t.made[i]
+	}
+	for i := range t.made {
+		m := &t.made[i]
+		if last[m.PurchaseID] != m {
 			continue
 		}
 		ids, states = append(ids, m.PurchaseID), append(states, string(m.after.State))

@@ -61,9 +61,15 @@ CREATE INDEX payment_tasks_due ON payment_tasks (next_time) WHERE state = 'pendi
 -- Money follows units, whoever moves them: what is confirmed is captured, what is no longer
 -- held is let go, what is returned is refunded. Nothing is confirmed whose payment has
 -- begun and is not authorized.
+--
+-- A connection keeps the plans of its first call, which is of one row perhaps; the next one
+-- may be of hundreds, of which a loop in a loop would compare each with each. So the changed
+-- rows and those before are joined by hash. Their payments are found by a loop all the same,
+-- since ANY (ARRAY[…]) can be nothing else; what Postgres thinks that costs is so much
+-- that it would compile the statement first, which takes longer than anything here.
 -- +goose StatementBegin
 CREATE FUNCTION payments_follow_purchases() RETURNS trigger LANGUAGE plpgsql
-    SET enable_seqscan = off SET enable_hashjoin = on AS $$
+    SET enable_seqscan = off SET enable_hashjoin = on SET enable_nestloop = off SET jit = off AS $$
 BEGIN
     IF NOT EXISTS (SELECT FROM changed WHERE order_id IS NOT NULL) THEN
         RETURN NULL;
