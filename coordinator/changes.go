@@ -72,7 +72,8 @@ func fillRequestID(id *string) {
 }
 
 // fillHold says when a hold is to end, so that a repetition has the same end. The path says
-// where in a larger request it stands.
+// where in a larger request it stands. A time out of the range of its type is refused: it
+// would be another one where times are counted in microseconds, or none.
 func (s *service) fillHold(h *holdfastv1.Hold, path string) error {
 	if h == nil {
 		return nil
@@ -81,10 +82,13 @@ func (s *service) fillHold(h *holdfastv1.Hold, path string) error {
 	expires := now.Add(s.hold)
 	switch h.GetExpiration().(type) {
 	case *holdfastv1.Hold_ExpireTime:
-		if expires = h.GetExpireTime().AsTime(); !expires.After(now) {
-			return holdfastv1.FieldError(holdfastv1.ReasonInvalidField, path+"hold.expire_time", "must be in the future")
+		if expires = h.GetExpireTime().AsTime(); !h.GetExpireTime().IsValid() || !expires.After(now) {
+			return holdfastv1.FieldError(holdfastv1.ReasonInvalidField, path+"hold.expire_time", "must be a time in the future")
 		}
 	case *holdfastv1.Hold_Duration:
+		if !h.GetDuration().IsValid() {
+			return holdfastv1.FieldError(holdfastv1.ReasonInvalidField, path+"hold.duration", "must be a duration")
+		}
 		expires = now.Add(h.GetDuration().AsDuration())
 	}
 	h.Expiration = &holdfastv1.Hold_ExpireTime{ExpireTime: timestamppb.New(expires.Truncate(time.Microsecond))}
