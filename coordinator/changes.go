@@ -21,7 +21,9 @@ func (s *service) ExtendPurchase(ctx context.Context, req *holdfastv1.ExtendPurc
 	if req.Hold == nil {
 		req.Hold = &holdfastv1.Hold{}
 	}
-	s.fillHold(req.GetHold())
+	if err := s.fillHold(req.GetHold(), ""); err != nil {
+		return nil, err
+	}
 	fillRequestID(&req.RequestId)
 	return ask(ctx, s, req.GetPurchaseId(), req,
 		holdfastv1.NewPurchaseServiceClient, holdfastv1.PurchaseServiceClient.ExtendPurchase)
@@ -70,18 +72,26 @@ func fillRequestID(id *string) {
 }
 
 // fillHold says when a hold is to end, so that a repetition has the same end. That the end
-// is in the future is for the worker to say: the call may be a repetition.
-func (s *service) fillHold(h *holdfastv1.Hold) {
+// is in the future is for the worker to say: the call may be a repetition. A time out of the
+// range of its type is refused: it would be another one where times are counted in
+// microseconds, or none. The path says where in a larger request it stands.
+func (s *service) fillHold(h *holdfastv1.Hold, path string) error {
 	if h == nil {
-		return
+		return nil
 	}
 	now := time.Now()
 	expires := now.Add(s.hold)
 	switch h.GetExpiration().(type) {
 	case *holdfastv1.Hold_ExpireTime:
-		expires = h.GetExpireTime().AsTime()
+		if expires = h.GetExpireTime().AsTime(); !h.GetExpireTime().IsValid() || expires.UnixMicro() <= 0 {
+			return holdfastv1.FieldError(holdfastv1.ReasonInvalidField, path+"hold.expire_time", "must be a time in the future")
+		}
 	case *holdfastv1.Hold_Duration:
+		if !h.GetDuration().IsValid() {
+			return holdfastv1.FieldError(holdfastv1.ReasonInvalidField, path+"hold.duration", "must be a duration")
+		}
 		expires = now.Add(h.GetDuration().AsDuration())
 	}
 	h.Expiration = &holdfastv1.Hold_ExpireTime{ExpireTime: timestamppb.New(expires.Truncate(time.Microsecond))}
+	return nil
 }

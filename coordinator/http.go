@@ -80,14 +80,14 @@ func getProduct(gateway *runtime.ServeMux, s *service) runtime.HandlerFunc {
 	}
 }
 
-// writeError is grpc-gateway's, but for stock that is not there: that is a
-// conflict with what others bought, where gRPC's code maps to a bad request. And
-// what grpc-gateway refused by itself gets a reason.
+// writeError is grpc-gateway's, but for what a worker will not do as things are: that is
+// a conflict with what others bought, a limit, or what became of the purchase, where
+// gRPC's code maps to a bad request. And what grpc-gateway refused by itself gets a reason.
 func writeError(
 	ctx context.Context, mux *runtime.ServeMux, m runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error,
 ) {
 	switch reason := holdfastv1.Reason(err); {
-	case reason == holdfastv1.ReasonInsufficientStock:
+	case reason != "" && status.Code(err) == codes.FailedPrecondition:
 		err = &runtime.HTTPStatusError{HTTPStatus: http.StatusConflict, Err: err}
 	case reason == "" && status.Code(err) == codes.InvalidArgument:
 		err = malformed(status.Convert(err).Message())

@@ -166,8 +166,7 @@ func (s *service) completeOrder(
 	if req.GetHold() == nil {
 		req.Hold = &holdfastv1.Hold{}
 	}
-	s.fillHold(req.GetHold())
-	return asked, nil
+	return asked, s.fillHold(req.GetHold(), "")
 }
 
 // place stores the order, holds its lines, and says what became of it.

@@ -134,7 +134,9 @@ func (s *service) sell(
 // the first time: from then on it can be repeated on any worker. The path says
 // where in a larger request it stands.
 func (s *service) complete(ctx context.Context, until time.Time, req *holdfastv1.CreatePurchaseRequest, path string) error {
-	s.fillHold(req.GetHold())
+	if err := s.fillHold(req.GetHold(), path); err != nil {
+		return err
+	}
 	if fill(req, s.router.known()) {
 		return nil
 	}

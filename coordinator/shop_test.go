@@ -130,6 +130,9 @@ func (s *shop) CreatePurchase(_ context.Context, req *holdfastv1.CreatePurchaseR
 		Amount: req.GetAmount(), CustomerId: req.GetCustomerId(), Region: req.GetRegion(), PaymentMethod: req.GetPaymentMethod(),
 		RequestId: req.GetRequestId(), State: holdfastv1.PurchaseState_PURCHASE_STATE_CONFIRMED, CreateTime: opened,
 	}
+	if hold := req.GetHold(); hold != nil {
+		p.State, p.ExpireTime = holdfastv1.PurchaseState_PURCHASE_STATE_HELD, hold.GetExpireTime()
+	}
 	s.purchases = append(s.purchases, p)
 	return proto.CloneOf(p), nil
 }
@@ -186,6 +189,13 @@ func (s *shop) ListPurchases(_ context.Context, req *holdfastv1.ListPurchasesReq
 
 // onChange answers a change of a purchase that has reached a worker.
 type onChange func(req proto.Message) (*holdfastv1.Purchase, error)
+
+// onChanges says what changes are answered with from now on.
+func (s *shop) onChanges(answer onChange) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.changes = answer
+}
 
 func (s *shop) change(req proto.Message) (*holdfastv1.Purchase, error) {
 	s.mu.Lock()

@@ -98,11 +98,13 @@ func (o *orders) begin(d *order) {
 	if d.Err == nil && d.req.GetUnitPrice() != nil {
 		d.Err = pricedAmongOthers("")
 	}
+	if d.Err == nil {
+		d.Err = s.fillHold(d.req.GetHold(), "")
+	}
 	if d.Err != nil {
 		o.decide(d)
 		return
 	}
-	s.fillHold(d.req.GetHold())
 	d.until = s.until(o.ctx)
 	if !fill(d.req, s.router.known()) {
 		go o.goOn(d)

@@ -22,6 +22,7 @@ func newCoordinator() *cobra.Command {
 	attempt := flags.Duration("attempt-timeout", 3*time.Second, "until a worker that does not answer is passed over")
 	drain := flags.Duration("drain-timeout", 10*time.Second, "how long to finish what is in flight on SIGTERM")
 	inFlight := flags.Int("max-in-flight", 20_000, "purchases under way at each worker; more are refused as overload")
+	hold := flags.Duration("default-hold", 10*time.Minute, "how long a hold lasts of which the caller does not say it")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		d, err := directory()
 		if err != nil {
@@ -30,7 +31,7 @@ func newCoordinator() *cobra.Command {
 		defer func() { _ = d.Client.Close() }()
 		c, err := coordinator.New(coordinator.Config{
 			Directory: d, Logger: logger(), Deadline: *deadline,
-			AttemptTimeout: *attempt, DrainTimeout: *drain, MaxInFlight: *inFlight,
+			AttemptTimeout: *attempt, DrainTimeout: *drain, MaxInFlight: *inFlight, DefaultHold: *hold,
 		})
 		if err != nil {
 			return err

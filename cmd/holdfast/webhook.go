@@ -31,23 +31,6 @@ func webhookCall(cmd *cobra.Command, call func(*cobra.Command, holdfastv1.Webhoo
 	return cmd
 }
 
-// printAll prints messages as JSON, or in columns.
-func printAll[M proto.Message](cmd *cobra.Command, asJSON bool, header []any, messages []M, row func(M) []any) error {
-	var rows [][]any
-	for _, m := range messages {
-		if asJSON {
-			if err := printMessage(cmd.OutOrStdout(), m); err != nil {
-				return err
-			}
-		}
-		rows = append(rows, row(m))
-	}
-	if asJSON {
-		return nil
-	}
-	return table(cmd.OutOrStdout(), header, rows)
-}
-
 func newWebhookCreate() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create URL",
@@ -64,7 +47,7 @@ func newWebhookCreate() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return printAll(cmd, asJSON, []any{"WEBHOOK", "URL", "SECRET"}, []*holdfastv1.Webhook{w}, func(w *holdfastv1.Webhook) []any {
+		return printAll(cmd, asJSON, []*holdfastv1.Webhook{w}, []any{"WEBHOOK", "URL", "SECRET"}, func(w *holdfastv1.Webhook) []any {
 			return []any{w.GetWebhookId(), w.GetUrl(), w.GetSecret()}
 		})
 	})
@@ -77,7 +60,7 @@ func newWebhookList() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return printAll(cmd, asJSON, []any{"WEBHOOK", "URL", "PRODUCT"}, resp.GetWebhooks(), func(w *holdfastv1.Webhook) []any {
+			return printAll(cmd, asJSON, resp.GetWebhooks(), []any{"WEBHOOK", "URL", "PRODUCT"}, func(w *holdfastv1.Webhook) []any {
 				return []any{w.GetWebhookId(), w.GetUrl(), w.GetProductId()}
 			})
 		})
@@ -105,7 +88,7 @@ func newDeadLetters() *cobra.Command {
 					break
 				}
 			}
-			return printAll(cmd, asJSON, []any{"EVENT", "PRODUCT", "ATTEMPTS", "LAST ERROR"}, all, func(d *holdfastv1.DeadLetter) []any {
+			return printAll(cmd, asJSON, all, []any{"EVENT", "PRODUCT", "ATTEMPTS", "LAST ERROR"}, func(d *holdfastv1.DeadLetter) []any {
 				return []any{d.GetEventId(), d.GetProductId(), d.GetAttempts(), d.GetLastError()}
 			})
 		})

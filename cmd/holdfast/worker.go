@@ -29,7 +29,7 @@ func newWorker() *cobra.Command {
 	drain := flags.Duration("drain-timeout", 10*time.Second, "how long to finish what is in flight on SIGTERM")
 	inFlight := flags.Int("max-in-flight", 50_000, "purchases under way, of all coordinators; more are refused as overload")
 	maxHold := flags.Duration("max-hold", 24*time.Hour, "how long a hold lasts at most, however often it is extended")
-	sweep := flags.Duration("sweep-interval", time.Second, "between looks for holds whose time is up, that nobody asks for; 0 for never")
+	sweep := flags.Duration("sweep-interval", time.Second, "how often to look for holds whose time is up; 0 for never: buyers who need their units still get them")
 	metricsAddress := flags.String("metrics-listen", "", "address to serve Prometheus metrics on, at /metrics (default none)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		d, err := directory()
@@ -59,7 +59,7 @@ func newWorker() *cobra.Command {
 			Directory: d, DSNs: dsns, Logger: logger(),
 			Metrics: registry, Providers: providers,
 			LockTTL: *lockTTL, MinimumTenure: *minimum, IdleTenure: *idle, DrainTimeout: *drain, MaxInFlight: *inFlight,
-			MaxHold: *maxHold, SweepInterval: cmp.Or(*sweep, -1), // negative is never
+			MaxHold: *maxHold, SweepInterval: orNever(*sweep),
 		})
 		if err != nil {
 			return err
@@ -67,4 +67,12 @@ func newWorker() *cobra.Command {
 		return w.Run(cmd.Context(), listener)
 	}
 	return cmd
+}
+
+// orNever is an interval as the worker takes it: there 0 is the default, and less is never.
+func orNever(interval time.Duration) time.Duration {
+	if interval == 0 {
+		return -1
+	}
+	return interval
 }
