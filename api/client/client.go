@@ -35,6 +35,9 @@ type Config struct {
 type Client struct {
 	holdfastv1.ProductServiceClient
 	holdfastv1.PurchaseServiceClient
+	holdfastv1.OrderServiceClient
+	holdfastv1.EventServiceClient
+	holdfastv1.WebhookServiceClient
 
 	wire *wire
 }
@@ -67,6 +70,8 @@ func New(targets []string, cfg Config) (*Client, error) {
 	w.preferred.Store(rand.Uint64N(uint64(len(targets))))
 	return &Client{
 		ProductServiceClient: holdfastv1.NewProductServiceClient(w), PurchaseServiceClient: holdfastv1.NewPurchaseServiceClient(w),
+		OrderServiceClient: holdfastv1.NewOrderServiceClient(w), EventServiceClient: holdfastv1.NewEventServiceClient(w),
+		WebhookServiceClient: holdfastv1.NewWebhookServiceClient(w),
 		wire: w,
 	}, nil
 }

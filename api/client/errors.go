@@ -50,6 +50,21 @@ const (
 	ErrProductNotFound Reason = holdfastv1.ReasonProductNotFound
 	// ErrPurchaseNotFound: there is no such purchase.
 	ErrPurchaseNotFound Reason = holdfastv1.ReasonPurchaseNotFound
+	// ErrPurchaseInOrder: the purchase is a line of an order, which is confirmed and
+	// cancelled as a whole.
+	ErrPurchaseInOrder Reason = holdfastv1.ReasonPurchaseInOrder
+	// ErrOrderFailed: not all lines of the order were to be had, and none was kept. The
+	// details of the status hold an OrderFailure, which names those that were not.
+	ErrOrderFailed Reason = holdfastv1.ReasonOrderFailed
+	// ErrOrderNotPlaced: not all lines of the order are held: repeat CreateOrder with its
+	// request_id.
+	ErrOrderNotPlaced Reason = holdfastv1.ReasonOrderNotPlaced
+	// ErrOrderNotFound: there is no such order.
+	ErrOrderNotFound Reason = holdfastv1.ReasonOrderNotFound
+	// ErrPaymentDeclined: the provider has declined the payment; the metadata `code` says why.
+	ErrPaymentDeclined Reason = holdfastv1.ReasonPaymentDeclined
+	// ErrWebhookNotFound: there is no such webhook.
+	ErrWebhookNotFound Reason = holdfastv1.ReasonWebhookNotFound
 )
 
 // The call has to be another one.
@@ -76,6 +91,10 @@ const (
 	ErrLockUnavailable Reason = holdfastv1.ReasonLockUnavailable
 	// ErrTopologyUnavailable: the region is not known, and etcd did not say if it is new.
 	ErrTopologyUnavailable Reason = holdfastv1.ReasonTopologyUnavailable
+	// ErrPaymentPending: the provider has not said in time whether it authorizes the payment.
+	ErrPaymentPending Reason = holdfastv1.ReasonPaymentPending
+	// ErrTooManyWatches: more is watched than may be.
+	ErrTooManyWatches Reason = holdfastv1.ReasonTooManyWatches
 	// ErrOverloaded: more purchases were under way than may be.
 	ErrOverloaded Reason = holdfastv1.ReasonOverloaded
 	// ErrFenced: etcd has lost data. Nothing is sold until an operator has repaired it.

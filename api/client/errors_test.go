@@ -24,6 +24,8 @@ var sentinels = []client.Reason{
 	client.ErrInvalidField, client.ErrUnknownRegion, client.ErrRegionDraining, client.ErrRequestIDReused,
 	client.ErrNoWorker, client.ErrShardUnavailable, client.ErrLockUnavailable, client.ErrTopologyUnavailable,
 	client.ErrOverloaded, client.ErrFenced,
+	client.ErrPurchaseInOrder, client.ErrOrderFailed, client.ErrOrderNotPlaced, client.ErrOrderNotFound,
+	client.ErrPaymentDeclined, client.ErrPaymentPending, client.ErrTooManyWatches, client.ErrWebhookNotFound,
 }
 
 // No caller of this package sees these.

@@ -74,12 +74,16 @@ func (w *wire) NewStream(
 }
 
 // repeatable reports whether a call that is made twice is done once: since it has a key,
-// only reads, or makes what bears the caller's own name.
+// only reads, or does what bears the caller's own name, or is done for good by the first.
 func repeatable(method string, req proto.Message) bool {
 	switch method {
 	case holdfastv1.ProductService_CreateProduct_FullMethodName,
 		holdfastv1.ProductService_GetProduct_FullMethodName, holdfastv1.ProductService_ListProducts_FullMethodName,
-		holdfastv1.PurchaseService_GetPurchase_FullMethodName, holdfastv1.PurchaseService_ListPurchases_FullMethodName:
+		holdfastv1.PurchaseService_GetPurchase_FullMethodName, holdfastv1.PurchaseService_ListPurchases_FullMethodName,
+		holdfastv1.OrderService_GetOrder_FullMethodName, holdfastv1.OrderService_PayOrder_FullMethodName,
+		holdfastv1.EventService_ListMovements_FullMethodName,
+		holdfastv1.WebhookService_ListWebhooks_FullMethodName, holdfastv1.WebhookService_DeleteWebhook_FullMethodName,
+		holdfastv1.WebhookService_ListDeadLetters_FullMethodName, holdfastv1.WebhookService_ResendDeadLetters_FullMethodName:
 		return true
 	}
 	return requestID(req) != ""

@@ -5,8 +5,8 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/grpc"
 
+	"github.com/holdfast-io/holdfast/api/client"
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
 )
 
@@ -18,14 +18,14 @@ func newWatch() *cobra.Command {
 		Args:    noArguments,
 	}
 	flags := cmd.Flags()
-	connect, asJSON := coordinatorFlag(flags), jsonFlag(flags)
+	connected, asJSON := coordinatorFlags(flags), jsonFlag(flags)
 	product := flags.String("product", "", "only events of this product")
 	cursor := flags.String("cursor", "", "go on after this cursor, which --json prints (default the very first event)")
 	fromNow := flags.Bool("from-now", false, "begin with what comes")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		req := &holdfastv1.WatchEventsRequest{ProductId: *product, Cursor: *cursor, FromNow: *fromNow}
-		return withConn(connect, func(conn *grpc.ClientConn) error {
-			stream, err := holdfastv1.NewEventServiceClient(conn).WatchEvents(cmd.Context(), req)
+		return connected(func(c *client.Client) error {
+			stream, err := c.WatchEvents(cmd.Context(), req)
 			if err != nil {
 				return callError(err)
 			}
@@ -80,19 +80,19 @@ func newMovements() *cobra.Command {
 		Short: "List everything that changed what is left of a product",
 		Args:  arguments("PRODUCT"),
 	}
-	connect, asJSON := coordinatorFlag(cmd.Flags()), jsonFlag(cmd.Flags())
+	connected, asJSON := coordinatorFlags(cmd.Flags()), jsonFlag(cmd.Flags())
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return withConn(connect, func(conn *grpc.ClientConn) error {
-			return listMovements(cmd, holdfastv1.NewEventServiceClient(conn), args[0], *asJSON)
+		return connected(func(c *client.Client) error {
+			return listMovements(cmd, c, args[0], *asJSON)
 		})
 	}
 	return cmd
 }
 
-func listMovements(cmd *cobra.Command, client holdfastv1.EventServiceClient, product string, asJSON bool) error {
+func listMovements(cmd *cobra.Command, events holdfastv1.EventServiceClient, product string, asJSON bool) error {
 	var rows [][]any
 	for req := (&holdfastv1.ListMovementsRequest{ProductId: product, PageSize: 1000}); ; {
-		resp, err := client.ListMovements(cmd.Context(), req)
+		resp, err := events.ListMovements(cmd.Context(), req)
 		if err != nil {
 			return callError(err)
 		}

@@ -5,9 +5,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/spf13/cobra"
-	"google.golang.org/grpc"
-	"google.golang.org/protobuf/proto"
 
+	"github.com/holdfast-io/holdfast/api/client"
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
 )
 
@@ -22,10 +21,10 @@ func newWebhook() *cobra.Command {
 
 // webhookCall gives a command the flags that all of them have, and runs call with a client.
 func webhookCall(cmd *cobra.Command, call func(*cobra.Command, holdfastv1.WebhookServiceClient, bool, []string) error) *cobra.Command {
-	connect, asJSON := coordinatorFlag(cmd.Flags()), jsonFlag(cmd.Flags())
+	connected, asJSON := coordinatorFlags(cmd.Flags()), jsonFlag(cmd.Flags())
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return withConn(connect, func(conn *grpc.ClientConn) error {
-			return callError(call(cmd, holdfastv1.NewWebhookServiceClient(conn), *asJSON, args))
+		return connected(func(c *client.Client) error {
+			return callError(call(cmd, c, *asJSON, args))
 		})
 	}
 	return cmd
