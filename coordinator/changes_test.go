@@ -135,10 +135,10 @@ func TestHoldsAndDeliveriesAreAnsweredAsPublished(t *testing.T) {
 		status           int
 	}{
 		{"held", "/v1/purchases", fmt.Sprintf(hold, `{"expire_time":"2999-01-02T03:04:05.000006789Z"}`), nil, 200},
-		{"held until the past", "/v1/purchases", fmt.Sprintf(hold, `{"expire_time":"1999-01-02T03:04:05Z"}`), nil, 400},
+		{"held until the past", "/v1/purchases", fmt.Sprintf(hold, `{"expire_time":"1969-01-02T03:04:05Z"}`), nil, 400},
 		{"held for no time", "/v1/purchases", fmt.Sprintf(hold, `{"duration":"0s"}`), nil, 400},
 		{"held twice", "/v1/purchases", fmt.Sprintf(hold, `{"duration":"1s","expire_time":"2999-01-02T03:04:05Z"}`), nil, 400},
-		{"held until the past in a batch", "/v1/purchases:batchCreate", `{"requests":[` + fmt.Sprintf(hold, `{}`) + "," + fmt.Sprintf(hold, `{"expire_time":"1999-01-02T03:04:05Z"}`) + `]}`, nil, 400},
+		{"held until the past in a batch", "/v1/purchases:batchCreate", `{"requests":[` + fmt.Sprintf(hold, `{}`) + "," + fmt.Sprintf(hold, `{"expire_time":"1969-01-02T03:04:05Z"}`) + `]}`, nil, 400},
 		{"limit exceeded", "/v1/purchases", fmt.Sprintf(hold, "{}"), answer(limit), 409},
 		{"delivered", "/v1/deliveries", `{"product_id":"p","amount":-3,"request_id":"d"}`, nil, 200},
 		{"insufficient stock to take away", "/v1/deliveries", `{"product_id":"p","amount":-3,"request_id":"d"}`, answer(missing), 409},
