@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -89,7 +91,7 @@ func printCarts(out io.Writer, f *carts.Figures) {
    confirmed                      %8d   of %d lines
    declined                       %8d
    failed for want of stock       %8d
-   failed otherwise, expired      %8d
+   failed otherwise, expired      %8d   %s
    credit note lines              %8d   returned: %d, in part: %d, without a purchase: %d
    units returned                 %8d
 
@@ -108,7 +110,7 @@ func printCarts(out io.Writer, f *carts.Figures) {
    customers told otherwise       %8d
    differences                    %8d
 `, f.Carts, f.Seconds, f.Kills, f.Products, f.ScarceProducts, f.Orders, f.Lines, f.Confirmed, f.ConfirmedLines, f.Declined, f.FailedForStock,
-		f.FailedOtherwise+f.Expired, f.CreditNoteLines, f.CreditNoteLinesReturned, f.CreditNoteLinesInPart, len(unmatched),
+		f.FailedOtherwise+f.Expired, reasonsOf(f), f.CreditNoteLines, f.CreditNoteLinesReturned, f.CreditNoteLinesInPart, len(unmatched),
 		f.ReturnedUnits, r.Payments, p.Payments, r.Captured, p.Captured, r.Refunded, p.Refunded, r.Declined, p.Declined,
 		r.Voided, p.Voided, r.LeftAuthorized, p.LeftAuthorized, f.Books.DoubleCaptures, f.Books.DoubleRefunds,
 		f.Books.RepeatedCaptures, f.Books.RepeatedRefunds, f.SettledSeconds, f.AuditFindings, len(f.Wrong), f.Differences)
@@ -121,4 +123,13 @@ func printCarts(out io.Writer, f *carts.Figures) {
 	for _, w := range f.Wrong {
 		fmt.Fprintf(out, "   %s\n", w)
 	}
+}
+
+// reasonsOf says why orders failed for which there was stock.
+func reasonsOf(f *carts.Figures) string {
+	var reasons []string
+	for _, reason := range slices.Sorted(maps.Keys(f.OtherReasons)) {
+		reasons = append(reasons, fmt.Sprintf("%d %s", f.OtherReasons[reason], reason))
+	}
+	return strings.Join(reasons, ", ")
 }

@@ -76,6 +76,7 @@ promise was broken, or the control was not caught.`,
 		}
 		return err
 	}
+	cmd.AddCommand(newChaosPayments())
 	return cmd
 }
 

@@ -20,8 +20,9 @@ type Figures struct {
 	FailedForStock int `json:"failed_for_stock"`
 	// FailedOtherwise are orders of which a line could not be had for another reason, as
 	// that its hold had expired before all others were held.
-	FailedOtherwise int `json:"failed_otherwise"`
-	Expired         int `json:"expired"`
+	FailedOtherwise int            `json:"failed_otherwise"`
+	OtherReasons    map[string]int `json:"other_reasons,omitempty"` // orders, by the reason of a line
+	Expired         int            `json:"expired"`
 
 	CreditNoteLines         int   `json:"credit_note_lines"`
 	CreditNoteLinesReturned int   `json:"credit_note_lines_returned"`

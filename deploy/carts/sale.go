@@ -171,16 +171,24 @@ func (s *sale) order(ctx context.Context, cart *replay.Cart, request string, lin
 
 // countFailure tells orders for which there was no stock from those that failed otherwise.
 func (f *Figures) countFailure(err error) {
+	reasons := map[string]bool{}
 	for _, detail := range status.Convert(err).Details() {
 		failure, ok := detail.(*holdfastv1.OrderFailure)
 		for _, line := range failure.GetLines() {
-			if ok && holdfastv1.Reason(status.ErrorProto(line.GetStatus())) == holdfastv1.ReasonInsufficientStock {
-				f.FailedForStock++
-				return
-			}
+			reasons[holdfastv1.Reason(status.ErrorProto(line.GetStatus()))] = ok
 		}
 	}
+	if reasons[holdfastv1.ReasonInsufficientStock] {
+		f.FailedForStock++
+		return
+	}
 	f.FailedOtherwise++
+	for reason := range reasons {
+		if f.OtherReasons == nil {
+			f.OtherReasons = map[string]int{}
+		}
+		f.OtherReasons[reason]++
+	}
 }
 
 // giveBack returns what a line of a credit note says, from the most recent purchase on.
