@@ -71,19 +71,25 @@ func errorOfLine(err error) error {
 }
 
 // carryOut places a complete order and goes on from there, unless it is only to be held.
-// What opens it is the order as it was asked for.
+// What opens it is the order as it was asked for. Of an order that is over the next step
+// answers what it came to: a repetition is told no other outcome than the first call.
 func (s *service) carryOut(
 	ctx context.Context, until time.Time, req, opening *holdfastv1.CreateOrderRequest,
 ) (*holdfastv1.Order, error) {
 	only := opening.GetHold() != nil // to be held
 	order, err := s.place(ctx, until, req, opening)
 	switch {
-	case err != nil || only || order.GetState() != holdfastv1.PurchaseState_PURCHASE_STATE_HELD:
+	case err != nil || only || isSold(order.GetState()):
 		return order, err
 	case isPaid(req):
 		return s.PayOrder(ctx, &holdfastv1.PayOrderRequest{OrderId: order.GetOrderId()})
 	}
 	return s.ConfirmOrder(ctx, &holdfastv1.ConfirmOrderRequest{OrderId: order.GetOrderId(), RequestId: req.GetRequestId()})
+}
+
+// isSold tells that an order was confirmed, whatever was returned of it since.
+func isSold(state holdfastv1.PurchaseState) bool {
+	return state == holdfastv1.PurchaseState_PURCHASE_STATE_CONFIRMED || state == holdfastv1.PurchaseState_PURCHASE_STATE_RETURNED
 }
 
 // merge makes one line of those of the same product, and orders them by product.
