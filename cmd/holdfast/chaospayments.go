@@ -27,7 +27,7 @@ refunded once. Exits 1 on any difference.`,
 	stack, asJSON := chaosStackFlags(cmd), jsonFlag(flags)
 	each := flags.Int("each", 100, "rounds of each step")
 	atOnce := flags.Int("at-once", 32, "rounds of one kill, 1 to 32")
-	hold := flags.Duration("hold", 3*time.Second, "of orders whose buyer never comes back")
+	hold := flags.Duration("hold", 6*time.Second, "of orders whose buyer never comes back")
 	only := flags.String("only", "", "only steps whose name contains this")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *each < 1 || *atOnce < 1 || *atOnce > 32 || *hold <= 0 {

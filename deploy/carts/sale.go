@@ -133,16 +133,23 @@ func (s *sale) order(ctx context.Context, cart *replay.Cart, request string, lin
 			UnitPrice: &holdfastv1.Money{CurrencyCode: currency, MinorUnits: l.UnitPrice},
 		})
 	}
-	var order *holdfastv1.Order
-	err := insist(ctx, func(ctx context.Context) (err error) {
-		order, err = s.orders.CreateOrder(ctx, &holdfastv1.CreateOrderRequest{
-			Lines: asked, CustomerId: cart.CustomerID, Region: region, PaymentMethod: "simulated", RequestId: request,
+	ask := func() (order *holdfastv1.Order, err error) {
+		err = insist(ctx, func(ctx context.Context) (err error) {
+			order, err = s.orders.CreateOrder(ctx, &holdfastv1.CreateOrderRequest{
+				Lines: asked, CustomerId: cart.CustomerID, Region: region, PaymentMethod: "simulated", RequestId: request,
+			})
+			return err
 		})
-		return err
-	})
+		return order, err
+	}
+	order, err := ask()
+	again, againErr := ask() // as if the first answer had been lost
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	f, told := &s.figures, untold
+	if holdfastv1.Reason(err) != holdfastv1.Reason(againErr) || order.GetState() != again.GetState() {
+		f.wrong("order %s was told %v (state %v), and then %v (state %v)", request, err, order.GetState(), againErr, again.GetState())
+	}
 	f.Orders++
 	f.Lines += len(lines)
 	switch reason := holdfastv1.Reason(err); {

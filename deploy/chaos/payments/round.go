@@ -61,6 +61,9 @@ func (b *batch) place(ctx context.Context, name string, n int, hold time.Duratio
 			lasts = buyerHold
 		}
 		o, err := b.order(ctx, fmt.Sprintf("%s-%d", name, i), r.shard, lasts)
+		for try := 1; try < 10 && holdfastv1.Reason(err) == holdfastv1.ReasonOrderFailed; try++ { // its hold was too short
+			o, err = b.order(ctx, fmt.Sprintf("%s-%d-%d", name, i, try), r.shard, lasts)
+		}
 		if err != nil {
 			return fmt.Errorf("place order: %w", err)
 		}

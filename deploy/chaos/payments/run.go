@@ -16,7 +16,7 @@ type Config struct {
 	Stack  local.StackConfig // Binary and Dir are required; the rest is chosen here
 	Each   int               // rounds of each step; 100 when zero
 	AtOnce int               // rounds of one kill; 32 when zero, which is also the most that is useful
-	Hold   time.Duration     // of orders whose buyer does not come back; 3 s when zero
+	Hold   time.Duration     // of orders whose buyer does not come back; 6 s when zero
 	Steps  []Step
 
 	// Say prints a line; calls do not overlap.
@@ -59,7 +59,7 @@ const settleTimeout = time.Minute
 
 // Run kills workers at every step. The error says that the run could not be done.
 func Run(ctx context.Context, cfg Config) (*Report, error) {
-	cfg.Each, cfg.AtOnce, cfg.Hold = cmp.Or(cfg.Each, 100), cmp.Or(cfg.AtOnce, 32), cmp.Or(cfg.Hold, 3*time.Second)
+	cfg.Each, cfg.AtOnce, cfg.Hold = cmp.Or(cfg.Each, 100), cmp.Or(cfg.AtOnce, 32), cmp.Or(cfg.Hold, 6*time.Second)
 	w, err := startWorld(ctx, cfg.Stack)
 	if err != nil {
 		return nil, err
