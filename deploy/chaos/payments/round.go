@@ -36,6 +36,7 @@ type batch struct {
 	gate *gate // to be opened after the kill, if not nil
 	lock *lock // to be released after the kill, if not nil
 	late bool  // the gate is opened only when all is settled
+	lone bool  // no buyer comes back before the kill: all holds are short
 
 	// stored, if not empty, is the task without which a round was not at the step.
 	stored string
@@ -57,7 +58,7 @@ func (b *batch) place(ctx context.Context, name string, n int, hold time.Duratio
 		r := &round{shard: regions[i/2%len(regions)], returns: i%2 == 0}
 		b.rounds[i] = r
 		lasts := hold
-		if r.returns {
+		if r.returns && !b.lone {
 			lasts = buyerHold
 		}
 		o, err := b.order(ctx, fmt.Sprintf("%s-%d", name, i), r.shard, lasts)
@@ -108,7 +109,7 @@ func (b *batch) each(do func(i int, r *round) error) error {
 	return <-failures
 }
 
-// go does something for all rounds while their workers are killed; what it comes to is
+// start does something for all rounds while their workers are killed; what it comes to is
 // the buyers' and nobody else's.
 func (b *batch) start(call func(context.Context, *round) error) {
 	for _, r := range b.rounds {
@@ -132,7 +133,7 @@ func uuids(rounds []*round) []uuid.UUID {
 	return ids
 }
 
-// count counts the rounds of which a statement finds something.
+// found is the orders of which a statement finds something.
 func (b *batch) found(ctx context.Context, statement string, more ...any) (map[uuid.UUID]bool, error) {
 	found := map[uuid.UUID]bool{}
 	for shard, of := range byShard(b.rounds) {

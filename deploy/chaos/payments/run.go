@@ -71,11 +71,11 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 		f := &Figures{Step: s.Name}
 		r.Steps = append(r.Steps, f)
 		for nth := 0; f.Rounds < cfg.Each; nth++ {
-			if nth > 2+2*cfg.Each/cfg.AtOnce {
+			if nth > 4+4*cfg.Each/cfg.AtOnce {
 				r.Wrong = append(r.Wrong, fmt.Sprintf("%s: only %d rounds were there when their worker was killed", s.Name, f.Rounds))
 				break
 			}
-			b := &batch{world: w}
+			b := &batch{world: w, lone: s.expires && nth%2 == 1}
 			wrong, err := b.run(ctx, &cfg, s, fmt.Sprintf("%d-%d", i, nth), nth%2 == 1, cfg.Each-f.Rounds)
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", s.Name, err)

@@ -14,6 +14,9 @@ type Step struct {
 	Name  string
 	reach func(context.Context, *batch) error // brings the rounds there
 	call  call                                // what buyers repeat
+
+	// expires tells that in every other batch nobody does anything and the holds expire.
+	expires bool
 }
 
 // call is what a buyer asks for.
@@ -24,24 +27,24 @@ const stopTimeout = 10 * time.Second
 
 // Steps are all of them, in the order of a payment.
 var Steps = []Step{
-	{"held, the provider not asked", atBegin, pay},
-	{"authorize arrived, not done", atAuthorize(arrived), pay},
-	{"authorize arrived, done when all is over", atLateAuthorize, pay},
-	{"authorize done, not answered", atAuthorize(done), pay},
-	{"authorize answered, not stored", atSettle, pay},
-	{"authorized, not confirmed", atConfirm, pay},
-	{"confirmed, the capture not asked for", atConfirmed, pay},
-	{"capture arrived, not done", atCapture(arrived), pay},
-	{"capture done, not answered", atCapture(done), pay},
-	{"capture answered, not stored", stored(atCapture(arrived)), pay},
-	{"cancelled, the void not asked for", atCancelled, cancel},
-	{"void arrived, not done", atVoid(arrived), cancel},
-	{"void done, not answered", atVoid(done), cancel},
-	{"void answered, not stored", stored(atVoid(arrived)), cancel},
-	{"returned, the refund not asked for", atReturned, giveBack},
-	{"refund arrived, not done", atRefund(arrived), giveBack},
-	{"refund done, not answered", atRefund(done), giveBack},
-	{"refund answered, not stored", stored(atRefund(arrived)), giveBack},
+	{"held, the provider not asked", atBegin, pay, false},
+	{"authorize arrived, not done", atAuthorize(arrived), pay, false},
+	{"authorize arrived, done when all is over", atLateAuthorize, pay, false},
+	{"authorize done, not answered", atAuthorize(done), pay, false},
+	{"authorize answered, not stored", atSettle, pay, false},
+	{"authorized, not confirmed", atConfirm, pay, false},
+	{"confirmed, the capture not asked for", atConfirmed, pay, false},
+	{"capture arrived, not done", atCapture(arrived), pay, false},
+	{"capture done, not answered", atCapture(done), pay, false},
+	{"capture answered, not stored", stored(atCapture(arrived)), pay, false},
+	{"cancelled, the void not asked for", atCancelled, cancel, false},
+	{"void arrived, not done", atVoid(arrived), cancel, true},
+	{"void done, not answered", atVoid(done), cancel, true},
+	{"void answered, not stored", stored(atVoid(arrived)), cancel, true},
+	{"returned, the refund not asked for", atReturned, giveBack, false},
+	{"refund arrived, not done", atRefund(arrived), giveBack, false},
+	{"refund done, not answered", atRefund(done), giveBack, false},
+	{"refund answered, not stored", stored(atRefund(arrived)), giveBack, false},
 }
 
 func pay(ctx context.Context, s *shop, r *round) error {
@@ -212,18 +215,14 @@ func (b *batch) unanswered(ctx context.Context) {
 	b.till.open(g, "worker-1", "worker-2", "worker-3")
 }
 
-// atVoid: of those whose buyer comes back the order is cancelled, of the others the hold
-// expires.
+// atVoid: the orders are cancelled, or their holds expire.
 func atVoid(at point) func(context.Context, *batch) error {
 	return func(ctx context.Context, b *batch) error {
 		b.unanswered(ctx)
 		b.gate = b.till.stop("void", at, b.rounds)
-		b.start(func(ctx context.Context, r *round) error {
-			if !r.returns {
-				return nil
-			}
-			return b.insist(ctx, cancel, r)
-		})
+		if !b.lone {
+			b.start(func(ctx context.Context, r *round) error { return b.insist(ctx, cancel, r) })
+		}
 		b.gate.await(ctx, len(b.rounds), stopTimeout)
 		b.asked(b.gate)
 		return nil
