@@ -23,7 +23,7 @@ import (
 )
 
 const (
-	startTimeout   = time.Minute
+	startTimeout   = 2 * time.Minute
 	attemptTimeout = 5 * time.Second
 	patience       = time.Minute
 
@@ -65,38 +65,42 @@ type world struct {
 	turn      int              // which worker is next
 }
 
-func startWorld(ctx context.Context, cfg local.StackConfig) (w *world, err error) {
+func startWorld(ctx context.Context, cfg local.StackConfig) (*world, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	w = &world{direct: map[string]*shop{}}
+	w := &world{direct: map[string]*shop{}}
+	var err error
 	if w.till, err = openTill(ctx); err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			w.stop()
-		}
-	}()
+	if err := w.start(ctx, cfg); err != nil {
+		w.stop()
+		return nil, fmt.Errorf("start: %w", err)
+	}
+	return w, nil
+}
+
+func (w *world) start(ctx context.Context, cfg local.StackConfig) (err error) {
 	cfg.Shards, cfg.Workers = []string{"eu", "us"}, workers
 	cfg.WorkerArgsOf = func(name string) []string {
 		return []string{"--payment-simulator", w.till.url + "/" + name, "--payment-timeout", "10s"}
 	}
 	if w.stack, err = local.StartStack(ctx, cfg); err != nil {
-		return nil, err
+		return err
 	}
 	client, err := clientv3.New(clientv3.Config{Endpoints: []string{w.stack.Etcd.Endpoint()}, Logger: zap.NewNop()})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	w.directory = cluster.Directory{Client: client, Prefix: "/holdfast/"}
 	if w.shards, err = books.Open(context.WithoutCancel(ctx), w.stack.DSNs()); err != nil {
-		return nil, err
+		return err
 	}
 	if w.front, err = openShop(w.stack.GRPCAddress); err != nil {
-		return nil, err
+		return err
 	}
 	if err := w.await(ctx, slices.Collect(maps.Keys(w.stack.Workers)), nil); err != nil {
-		return nil, err
+		return err
 	}
 	for _, p := range products {
 		err := insist(ctx, func(ctx context.Context) error {
@@ -104,10 +108,10 @@ func startWorld(ctx context.Context, cfg local.StackConfig) (w *world, err error
 			return err
 		})
 		if err != nil {
-			return nil, fmt.Errorf("create product: %w", err)
+			return fmt.Errorf("create product: %w", err)
 		}
 	}
-	return w, nil
+	return nil
 }
 
 func (w *world) stop() {
