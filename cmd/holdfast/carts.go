@@ -107,13 +107,14 @@ func printCarts(out io.Writer, f *carts.Figures) {
 
    settled after                  %8.1f s
    audit findings                 %8d
+   orders without an answer       %8d
    customers told otherwise       %8d
    differences                    %8d
 `, f.Carts, f.Seconds, f.Kills, f.Products, f.ScarceProducts, f.Orders, f.Lines, f.Confirmed, f.ConfirmedLines, f.Declined, f.FailedForStock,
 		f.FailedOtherwise+f.Expired, reasonsOf(f), f.CreditNoteLines, f.CreditNoteLinesReturned, f.CreditNoteLinesInPart, len(unmatched),
 		f.ReturnedUnits, r.Payments, p.Payments, r.Captured, p.Captured, r.Refunded, p.Refunded, r.Declined, p.Declined,
 		r.Voided, p.Voided, r.LeftAuthorized, p.LeftAuthorized, f.Books.DoubleCaptures, f.Books.DoubleRefunds,
-		f.Books.RepeatedCaptures, f.Books.RepeatedRefunds, f.SettledSeconds, f.AuditFindings, len(f.Wrong), f.Differences)
+		f.Books.RepeatedCaptures, f.Books.RepeatedRefunds, f.SettledSeconds, f.AuditFindings, f.Untold, len(f.Wrong), f.Differences)
 	if len(unmatched) > 0 {
 		fmt.Fprintf(out, "\n   credit notes without a purchase in this run: %s\n", strings.Join(unmatched, ", "))
 	}

@@ -22,8 +22,10 @@ func TestMoneyAndUnitsAgreeWhileWorkersDie(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	faults := Faults(1)
+	faults.Decline = 0.2 // of a few orders some
 	f, err := Run(t.Context(), Config{
-		Stack: stack(t), Carts: carts.First(60), Faults: Faults(1), KillEvery: 2 * time.Second, Scarce: 5,
+		Stack: stack(t), Carts: carts.First(60), Faults: faults, KillEvery: 2 * time.Second, Scarce: 10,
 		Say: t.Logf, Progress: func(int, int) {},
 	})
 	if err != nil {

@@ -24,6 +24,8 @@ type Figures struct {
 	OtherReasons    map[string]int `json:"other_reasons,omitempty"` // orders, by the reason of a line
 	Expired         int            `json:"expired"`
 
+	Untold int `json:"untold"` // who had no answer in three minutes
+
 	CreditNoteLines         int   `json:"credit_note_lines"`
 	CreditNoteLinesReturned int   `json:"credit_note_lines_returned"`
 	CreditNoteLinesInPart   int   `json:"credit_note_lines_in_part"`
@@ -39,7 +41,7 @@ type Figures struct {
 	Books          *books.Report  `json:"books"`
 	Differences    int            `json:"differences"`
 	AuditFindings  int            `json:"audit_findings"`
-	// Wrong is what customers were told that is not so, and who was told nothing.
+	// Wrong is what customers were told that is not so.
 	Wrong []string `json:"wrong"`
 }
 
@@ -60,6 +62,9 @@ func (f *Figures) err() error {
 	err := f.Books.Err()
 	if f.AuditFindings > 0 {
 		err = errors.Join(err, fmt.Errorf("audit: %d findings", f.AuditFindings))
+	}
+	if f.Untold > 0 {
+		err = errors.Join(err, fmt.Errorf("%d orders had no answer in %v", f.Untold, patience))
 	}
 	if len(f.Wrong) > 0 {
 		err = errors.Join(err, fmt.Errorf("%d customers were told what is not so, the first: %s", len(f.Wrong), f.Wrong[0]))

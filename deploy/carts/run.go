@@ -29,7 +29,7 @@ const (
 
 	// hold is how long lines wait for their money. It is what a killed worker can leave
 	// behind, so the end of a run waits for it.
-	hold = 30 * time.Second
+	hold = time.Minute
 	// providerTimeout is when a worker gives up on an answer of the provider. Late answers
 	// come later still.
 	providerTimeout = time.Second
