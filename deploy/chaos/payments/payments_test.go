@@ -28,7 +28,7 @@ func TestBooksAgreeWhereverAWorkerDies(t *testing.T) {
 		t.Fatalf("build: %v\n%s", err, output)
 	}
 	r, err := Run(t.Context(), Config{
-		Stack: local.StackConfig{Binary: binary, Dir: filepath.Join(dir, "data")}, Each: 8, AtOnce: 4, Steps: Steps, Say: t.Logf,
+		Stack: local.StackConfig{Binary: binary, Dir: filepath.Join(dir, "data")}, Each: 4, AtOnce: 4, Steps: Steps, Say: t.Logf,
 	})
 	if err != nil {
 		t.Fatal(err)
