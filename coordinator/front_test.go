@@ -100,6 +100,7 @@ type front struct {
 	products  holdfastv1.ProductServiceClient
 	purchases holdfastv1.PurchaseServiceClient
 	events    holdfastv1.EventServiceClient
+	orders    holdfastv1.OrderServiceClient
 	conn      *grpc.ClientConn
 	grpcAddr  string
 	url       string
@@ -138,6 +139,7 @@ func (s *shops) front(cfg coordinator.Config) *front {
 	s.t.Cleanup(func() { _ = f.conn.Close() })
 	f.products, f.purchases = holdfastv1.NewProductServiceClient(f.conn), holdfastv1.NewPurchaseServiceClient(f.conn)
 	f.events = holdfastv1.NewEventServiceClient(f.conn)
+	f.orders = holdfastv1.NewOrderServiceClient(f.conn)
 	return f
 }
 

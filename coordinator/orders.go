@@ -71,7 +71,8 @@ func errorOfLine(err error) error {
 }
 
 // carryOut places a complete order and goes on from there, unless it is only to be held.
-// What opens it is the order as it was asked for.
+// What opens it is the order as it was asked for. Of an order that is over the next step
+// answers what it came to: a repetition is told no other outcome than the first call.
 func (s *service) carryOut(
 	ctx context.Context, until time.Time, req, opening *holdfastv1.CreateOrderRequest,
 ) (*holdfastv1.Order, error) {

@@ -1,54 +1,83 @@
 package coordinator_test
 
 import (
+	"context"
 	"testing"
 
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
+	workerv1 "github.com/holdfast-io/holdfast/api/holdfast/worker/v1"
 	"github.com/holdfast-io/holdfast/coordinator"
 )
 
-// What cannot be an order reaches no worker, and its sender learns which field is wrong.
-func TestMalformedOrderIsRefused(t *testing.T) {
-	line := func(product, currency string, price int64) *holdfastv1.OrderLine {
-		l := &holdfastv1.OrderLine{ProductId: product, Amount: 1}
-		if currency != "" {
-			l.UnitPrice = &holdfastv1.Money{CurrencyCode: currency, MinorUnits: price}
-		}
-		return l
-	}
-	many := make([]*holdfastv1.OrderLine, 101)
-	for i := range many {
-		many[i] = line("p", "", 0)
-	}
-	huge := &holdfastv1.OrderLine{ProductId: "p", Amount: 1 << 53, UnitPrice: &holdfastv1.Money{CurrencyCode: "EUR", MinorUnits: 2}}
-	f := openFront(t, coordinator.Config{}, "a")
+// placed is the one order of a shop, which was placed before, and what it came to when it
+// is paid or confirmed.
+type placed struct {
+	state   holdfastv1.PurchaseState
+	outcome error
+}
+
+type orders struct {
+	holdfastv1.UnimplementedOrderServiceServer
+	shop *shop
+}
+
+func (o orders) answer() *holdfastv1.Order {
+	return &holdfastv1.Order{OrderId: "eu-1", State: o.shop.order.state, Purchases: []*holdfastv1.Purchase{{State: o.shop.order.state}}}
+}
+
+func (o orders) GetOrder(context.Context, *holdfastv1.GetOrderRequest) (*holdfastv1.Order, error) {
+	return o.answer(), nil
+}
+
+func (o orders) PayOrder(context.Context, *holdfastv1.PayOrderRequest) (*holdfastv1.Order, error) {
+	return o.answer(), o.shop.order.outcome
+}
+
+func (o orders) ConfirmOrder(context.Context, *holdfastv1.ConfirmOrderRequest) (*holdfastv1.Order, error) {
+	return o.answer(), o.shop.order.outcome
+}
+
+func (f forCoordinators) OpenOrder(context.Context, *workerv1.OpenOrderRequest) (*workerv1.OpenOrderResponse, error) {
+	return &workerv1.OpenOrderResponse{OrderId: "eu-1"}, nil
+}
+
+// Whoever did not get his answer asks again, and must not take an order that was declined
+// for one that he has.
+func TestRepeatedOrderIsToldItsOutcome(t *testing.T) {
+	failed := func(reason string) error { return holdfastv1.Error(codes.FailedPrecondition, reason, "no", nil) }
+	f := openFront(t, coordinator.Config{}, "w1")
+	price := &holdfastv1.Money{CurrencyCode: "EUR", MinorUnits: 5}
 	for name, tt := range map[string]struct {
-		lines []*holdfastv1.OrderLine
-		pays  string
-		field string
+		was   placed
+		price *holdfastv1.Money
+		want  string
 	}{
-		"no lines":               {nil, "", "lines"},
-		"too many lines":         {many, "", "lines"},
-		"another price":          {[]*holdfastv1.OrderLine{line("p", "EUR", 1), line("p", "EUR", 2)}, "simulated", "lines[1].unit_price"},
-		"one without a price":    {[]*holdfastv1.OrderLine{line("p", "EUR", 1), line("p", "", 0)}, "simulated", "lines[1].unit_price"},
-		"another currency":       {[]*holdfastv1.OrderLine{line("p", "EUR", 1), line("q", "USD", 1)}, "simulated", "lines[1].unit_price"},
-		"no currency":            {[]*holdfastv1.OrderLine{line("p", "euros", 1)}, "simulated", "lines[0].unit_price.currency_code"},
-		"a price and no payment": {[]*holdfastv1.OrderLine{line("p", "EUR", 1)}, "", "payment_method"},
-		"more than can be paid":  {[]*holdfastv1.OrderLine{huge}, "simulated", "lines"},
-		"no product":             {[]*holdfastv1.OrderLine{line("", "", 0)}, "", "lines[0].product_id"},
+		"declined":          {placed{holdfastv1.PurchaseState_PURCHASE_STATE_CANCELLED, failed(holdfastv1.ReasonPaymentDeclined)}, price, holdfastv1.ReasonPaymentDeclined},
+		"expired":           {placed{holdfastv1.PurchaseState_PURCHASE_STATE_EXPIRED, failed(holdfastv1.ReasonHoldExpired)}, price, holdfastv1.ReasonHoldExpired},
+		"expired, free":     {placed{holdfastv1.PurchaseState_PURCHASE_STATE_EXPIRED, failed(holdfastv1.ReasonHoldExpired)}, nil, holdfastv1.ReasonHoldExpired},
+		"confirmed":         {placed{holdfastv1.PurchaseState_PURCHASE_STATE_CONFIRMED, failed("asked again")}, price, ""},
+		"returned":          {placed{holdfastv1.PurchaseState_PURCHASE_STATE_RETURNED, failed("asked again")}, price, ""},
+		"held, now it goes": {placed{holdfastv1.PurchaseState_PURCHASE_STATE_HELD, nil}, price, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			_, err := holdfastv1.NewOrderServiceClient(f.conn).CreateOrder(t.Context(), &holdfastv1.CreateOrderRequest{
-				Lines: tt.lines, CustomerId: "ann", PaymentMethod: tt.pays,
+			f.shop.order = &tt.was
+			_, err := f.orders.CreateOrder(t.Context(), &holdfastv1.CreateOrderRequest{
+				Lines:      []*holdfastv1.OrderLine{{ProductId: "p", Amount: 1, UnitPrice: tt.price}},
+				CustomerId: "ann", Region: "eu", PaymentMethod: "simulated", RequestId: "r",
 			})
-			if status.Code(err) != codes.InvalidArgument || holdfastv1.Info(err).GetMetadata()["field"] != tt.field {
-				t.Errorf("got %v, want that %s is named", err, tt.field)
+			if got := holdfastv1.Reason(err); got != tt.want || (err == nil) != (tt.want == "") {
+				t.Errorf("told %v, want %q", err, tt.want)
 			}
-			if calls := f.shop.takeCalls(); len(calls) > 0 {
-				t.Errorf("%v reached a worker", calls)
+			if tt.price == nil {
+				return
+			}
+			_, err = f.purchases.CreatePurchase(t.Context(), &holdfastv1.CreatePurchaseRequest{
+				ProductId: "p", Amount: 1, UnitPrice: tt.price, CustomerId: "ann", Region: "eu", PaymentMethod: "simulated", RequestId: "r",
+			})
+			if got := holdfastv1.Reason(err); got != tt.want || (err == nil) != (tt.want == "") {
+				t.Errorf("purchase: told %v, want %q", err, tt.want)
 			}
 		})
 	}

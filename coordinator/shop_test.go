@@ -29,6 +29,7 @@ type shop struct {
 	purchases []*holdfastv1.Purchase
 	calls     []call
 	changes   onChange // nil when the test is not about changes
+	order     *placed  // nil when the test is not about orders
 }
 
 // call is a call that has reached a worker.

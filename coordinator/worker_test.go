@@ -41,6 +41,7 @@ func serveWorker(t testing.TB, name string, s *shop) *worker {
 	holdfastv1.RegisterProductServiceServer(w.server, products{shop: s})
 	holdfastv1.RegisterPurchaseServiceServer(w.server, purchases{shop: s})
 	holdfastv1.RegisterEventServiceServer(w.server, events{worker: w, shop: s})
+	holdfastv1.RegisterOrderServiceServer(w.server, orders{shop: s})
 	workerv1.RegisterWorkerServiceServer(w.server, forCoordinators{endOfLinks(w.sell), s})
 	done := make(chan struct{})
 	go func() { defer close(done); _ = w.server.Serve(w.listener) }()

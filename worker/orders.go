@@ -51,6 +51,8 @@ func (s *service) openOrder(ctx context.Context, req *workerv1.OpenOrderRequest)
 	}
 	id := PurchaseID(sh.Name(), stored.OrderID)
 	if stored.State == ledger.OrderFailed {
+		// Whoever had it fail may have been killed before he gave its lines back.
+		s.giveBackAll(ctx, s.lanes.byShard[sh.Name()], sh, stored.OrderID)
 		return nil, orderFailed(id, stored.Failure)
 	}
 	return &workerv1.OpenOrderResponse{OrderId: id, Open: stored.State == ledger.OrderOpen}, nil

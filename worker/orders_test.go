@@ -157,6 +157,21 @@ func TestOrderIsAllOrNothing(t *testing.T) {
 	checkLedger(t, c.shards, q, 5)
 }
 
+// Whoever has an order fail may be killed before he has given its lines back. The same call
+// gives them back then, long before their holds expire.
+func TestRepetitionOfAFailedOrderGivesBack(t *testing.T) {
+	c := newCluster(t)
+	a := c.start(t, "a")
+	p := a.create(t, 10)
+	o := a.mustPlace(t, "half failed", "", time.Hour, line(p, 4, 0))
+	sh, id, _ := shardOf(t, c, o)
+	c.exec(t, sh.Name(), "UPDATE orders SET state = 'failed', failure = '' WHERE order_id = $1", id)
+	a.wantAvailable(t, p, 6)
+	_, err := a.place(t.Context(), "half failed", "", time.Hour, line(p, 4, 0))
+	wantReason(t, err, holdfastv1.ReasonOrderFailed)
+	a.wantAvailable(t, p, 10)
+}
+
 // Money follows units: captured when they are confirmed, let go when they are not,
 // refunded when they come back.
 func TestMoneyFollowsUnits(t *testing.T) {

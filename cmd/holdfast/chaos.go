@@ -86,6 +86,7 @@ control was not caught.`,
 		}
 		return err
 	}
+	cmd.AddCommand(newChaosPayments())
 	return cmd
 }
 
