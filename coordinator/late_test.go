@@ -20,7 +20,7 @@ func TestRefusalIsNotBelievedWhileAnotherWorkerMaySell(t *testing.T) {
 		buyers := f.ranked("p")
 		var asked atomic.Int32
 		woken := make(chan struct{})
-		buyers[0].set(func(ctx context.Context, w *worker, handle func() (any, error)) (any, error) {
+		buyers[0].set(func(ctx context.Context, _ *worker, handle func() (any, error)) (any, error) {
 			if asked.Add(1) > 1 {
 				return handle()
 			}

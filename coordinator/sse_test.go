@@ -32,7 +32,7 @@ func (f *front) read(t *testing.T, path, lastID string) *reader {
 	if lastID != "" {
 		req.Header.Set("Last-Event-ID", lastID)
 	}
-	resp, err := http.DefaultClient.Do(req) //nolint:bodyclose // closed in Cleanup
+	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}

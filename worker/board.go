@@ -30,11 +30,11 @@ type board struct {
 	changed chan struct{}       // closed when these have changed
 }
 
-// see returns what is shown, and what ends when that has changed.
-func (b *board) see() (*holdfastv1.Product, error, <-chan struct{}) {
+// see returns what is shown, and what is closed when that has changed.
+func (b *board) see() (shown *holdfastv1.Product, changed <-chan struct{}, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return b.shown, b.err, b.changed
+	return b.shown, b.changed, b.err
 }
 
 func (b *board) show(p *holdfastv1.Product, err error) {
@@ -149,7 +149,7 @@ func (s *service) WatchProduct(
 	defer leave()
 	var last *holdfastv1.Product
 	for {
-		shown, err, changed := b.see()
+		shown, changed, err := b.see()
 		switch {
 		case err != nil:
 			return s.watchStatus(ctx, err)

@@ -72,7 +72,7 @@ func New(targets []string, cfg Config) (*Client, error) {
 		ProductServiceClient: holdfastv1.NewProductServiceClient(w), PurchaseServiceClient: holdfastv1.NewPurchaseServiceClient(w),
 		OrderServiceClient: holdfastv1.NewOrderServiceClient(w), EventServiceClient: holdfastv1.NewEventServiceClient(w),
 		WebhookServiceClient: holdfastv1.NewWebhookServiceClient(w),
-		wire: w,
+		wire:                 w,
 	}, nil
 }
 

@@ -94,7 +94,10 @@ var contenders = []contender{
 	{ceiling, unguarded, bulk},
 }
 
-const besidePayersName = "holdfast-unary-beside-payers"
+const (
+	besidePayersName      = "holdfast-unary-beside-payers"
+	besideQuickPayersName = "holdfast-unary-beside-quick-payers"
+)
 
 // plain is what all that holdfast does for a purchase is compared with.
 var plain = contender{plainCall, holdfast, asGiven(1, newUnary)}
@@ -108,7 +111,11 @@ var (
 		{"holdfast-order-3", holdfast, ofLines(3)},
 		{"holdfast-order-10", holdfast, ofLines(10)},
 	}
-	besides = []contender{plain, {besidePayersName, holdfast, asGiven(1, newBesidePayers)}}
+	besides = []contender{
+		plain,
+		{besidePayersName, holdfast, asGiven(1, newBesidePayers)},
+		{besideQuickPayersName, holdfast, asGiven(1, newBesideQuickPayers)},
+	}
 )
 
 // allContenders are those of all workloads, each once.

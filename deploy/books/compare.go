@@ -171,7 +171,7 @@ func checkPayment(o *Order, p *Payment, wrong func(string, ...any)) {
 	if due == 0 {
 		state = "voided"
 	}
-	if p.State != state && !(due == 0 && p.State == "declined") {
+	if p.State != state && (due != 0 || p.State != "declined") {
 		wrong("the payment is %s, and should be %s", p.State, state)
 	}
 	if p.Captured != due || p.Refunded != back {

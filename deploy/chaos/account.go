@@ -83,15 +83,14 @@ func (v *Verdict) sortChanges(rows *Rows, of map[string]*account) {
 		if _, twice := l.changes[c.RequestID]; twice {
 			p.twice = append(p.twice, c.RequestID)
 		}
-		switch {
-		case c.Action == ledger.Expire:
+		if c.Action == ledger.Expire {
 			l.ends = append(l.ends, c)
 			v.Expired++
-		default:
-			l.changes[c.RequestID] = c
-			if c.Action == ledger.Confirm && c.Units > 0 {
-				v.ConfirmedLate++
-			}
+			continue
+		}
+		l.changes[c.RequestID] = c
+		if c.Action == ledger.Confirm && c.Units > 0 {
+			v.ConfirmedLate++
 		}
 	}
 }

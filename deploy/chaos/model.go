@@ -29,11 +29,6 @@ const (
 	returned  = 'r'
 )
 
-var written = map[ledger.State]byte{
-	ledger.Held: held, ledger.Confirmed: confirmed, ledger.Cancelled: cancelled, ledger.Expired: expired,
-	ledger.Returned: returned,
-}
-
 // strike is the kind of what nobody asks for: the clock strikes the end of a hold.
 const strike Kind = "strike"
 

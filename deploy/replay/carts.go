@@ -72,7 +72,7 @@ func (c *Carts) add(byInvoice map[string]int, columns columns, number int, recor
 	}
 	price, err := parsePrice(record[columns.price])
 	if err != nil {
-		return fmt.Errorf("UnitPrice: %w", err) //nolint:staticcheck // the name of a column
+		return fmt.Errorf("column UnitPrice: %w", err)
 	}
 	if isReturn {
 		amount = -amount

@@ -195,8 +195,8 @@ func (t *changing) applyAll(set []Change) []Changed {
 		}
 	}
 	if failed {
-		for i := range answers {
-			answers[i].Purchase = t.purchases[set[i].PurchaseID]
+		for i, c := range set {
+			answers[i].Purchase = t.purchases[c.PurchaseID]
 		}
 		return answers
 	}
