@@ -154,7 +154,7 @@ func TestStrategiesOfWorkloads(t *testing.T) {
 		}
 	}
 	all := StrategyNames()
-	if slices.Sort(all); len(slices.Compact(all)) != len(contenders)+5 {
+	if slices.Sort(all); len(slices.Compact(all)) != len(contenders)+6 {
 		t.Errorf("strategies %v", all)
 	}
 }
