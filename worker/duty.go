@@ -35,6 +35,11 @@ func (w *Worker) doDuties(ctx context.Context, t *term) {
 			})
 		}
 	}
+	if w.cfg.AuditInterval > 0 {
+		all.Go(func() {
+			w.whileOnDuty(ctx, "audit", func(ctx context.Context) { w.audit(ctx, t.shards) })
+		})
+	}
 	all.Wait()
 }
 
@@ -91,3 +96,24 @@ func expireAll(ctx context.Context, s *ledger.Shard, log hclog.Logger) (expired 
 		}
 	}
 }
+
+// audit recounts all shards again and again, and shows and logs what it finds. It compares
+// shards with each other, so one worker does it for all of them.
+func (w *Worker) audit(ctx context.Context, shards []*ledger.Shard) {
+	for pause(ctx, w.cfg.AuditInterval); ctx.Err() == nil; pause(ctx, w.cfg.AuditInterval) {
+		report, err := ledger.Audit(ctx, shards)
+		if err != nil {
+			if ctx.Err() == nil {
+				w.log.Warn("audit not done", "error", err)
+			}
+			continue
+		}
+		w.metrics.audit.show(report, time.Now())
+		for _, f := range report.Findings[:min(len(report.Findings), maxLogged)] {
+			w.log.Error("audit", "kind", f.Kind, "product", f.ProductID, "shard", f.Shard, "problem", f.Problem)
+		}
+	}
+}
+
+// maxLogged bounds how many findings of one audit are logged; the command shows all.
+const maxLogged = 20

@@ -47,6 +47,7 @@ type Config struct {
 	MaxHold       time.Duration // 24 h; for which a hold lasts at most, however often it is extended
 	MaxWatches    int           // 10,000; watches of events and of products
 	Webhooks      WebhookConfig
+	AuditInterval time.Duration // 10 min; between recounts of all shards; negative: never
 	SweepInterval time.Duration // 1 s; between looks for holds whose time is up; negative: never
 }
 
@@ -74,6 +75,7 @@ func (c *Config) validate() error {
 	c.MaxWatches = cmp.Or(c.MaxWatches, 10_000)
 	c.MaxHold = cmp.Or(c.MaxHold, 24*time.Hour)
 	c.Webhooks.complete()
+	c.AuditInterval = cmp.Or(c.AuditInterval, 10*time.Minute)
 	c.SweepInterval = cmp.Or(c.SweepInterval, time.Second)
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()

@@ -140,7 +140,9 @@ func printAudit(cmd *cobra.Command, r *ledger.AuditReport, repaired *ledger.Repa
 		report := map[string]any{
 			"shards": shards, "products": r.Products, "purchases": r.Purchases, "units": r.Units,
 			"oversold": r.Oversold, "overdue_holds": r.OverdueHolds,
-			"findings": r.Findings, "found": r.Found, "clean": r.Clean(),
+			"orphaned_payments": r.Backlog.OrphanedPayments, "overdue_payments": r.OverduePayments,
+			"undelivered_events": r.UndeliveredEvents,
+			"findings":           r.Findings, "found": r.Found, "clean": r.Clean(),
 		}
 		if repaired != nil {
 			report["repaired"] = map[string]any{
@@ -154,6 +156,10 @@ func printAudit(cmd *cobra.Command, r *ledger.AuditReport, repaired *ledger.Repa
 		shards, r.Products, r.Purchases, r.Units, r.Oversold, found)
 	if r.OverdueHolds > 0 {
 		fmt.Fprintf(out, "%d holds whose time was up a minute ago have not been expired\n", r.OverdueHolds)
+	}
+	if r.OverduePayments > 0 || r.UndeliveredEvents > 0 {
+		fmt.Fprintf(out, "%d payments that a provider was to be asked about a minute ago, %d events that webhooks have not taken\n",
+			r.OverduePayments, r.UndeliveredEvents)
 	}
 	if found == 0 {
 		return nil

@@ -30,6 +30,7 @@ func newWorker() *cobra.Command {
 	inFlight := flags.Int("max-in-flight", 50_000, "purchases under way, of all coordinators; more are refused as overload")
 	maxHold := flags.Duration("max-hold", 24*time.Hour, "how long a hold lasts at most, however often it is extended")
 	sweep := flags.Duration("sweep-interval", time.Second, "how often to look for holds whose time is up; 0 for never: buyers who need their units still get them")
+	audit := flags.Duration("audit-interval", 10*time.Minute, "how often one of the workers recounts all shards; 0 for never")
 	metricsAddress := flags.String("metrics-listen", "", "address to serve Prometheus metrics on, at /metrics (default none)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		d, err := directory()
@@ -59,7 +60,7 @@ func newWorker() *cobra.Command {
 			Directory: d, DSNs: dsns, Logger: logger(),
 			Metrics: registry, Providers: providers,
 			LockTTL: *lockTTL, MinimumTenure: *minimum, IdleTenure: *idle, DrainTimeout: *drain, MaxInFlight: *inFlight,
-			MaxHold: *maxHold, SweepInterval: orNever(*sweep),
+			MaxHold: *maxHold, SweepInterval: orNever(*sweep), AuditInterval: orNever(*audit),
 		})
 		if err != nil {
 			return err

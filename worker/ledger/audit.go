@@ -20,6 +20,8 @@ const (
 	NoFence       Kind = "no_fence"       // purchases without a fence
 	NoProduct     Kind = "no_product"     // purchases of a product that no shard knows
 	AmountsDiffer Kind = "amounts_differ" // shards disagree on the amount in storage
+
+	OrphanedPayments Kind = "orphaned_payments" // money and units have parted; see Backlog
 )
 
 // Finding is what an audit has against one product.
@@ -41,6 +43,7 @@ type AuditReport struct {
 	Oversold     int64 // units sold beyond the storage, over all products
 	OverdueHolds int64 // holds that nobody has expired a minute after their time was up; no fault in itself
 
+	Backlog                 // of all shards
 	Findings []Finding      // the first thousand
 	Found    map[Kind]int64 // how many there are in all
 }
@@ -91,7 +94,24 @@ func AuditShowing(ctx context.Context, shards []*Shard, show func(Progress)) (*A
 	if err := a.run(ctx); err != nil {
 		return nil, err
 	}
+	for _, s := range shards {
+		owed, err := s.Backlog(ctx)
+		if err != nil {
+			return nil, err
+		}
+		a.report.owe(s.name, owed)
+	}
 	return a.report, nil
+}
+
+// owe adds what a shard owes.
+func (r *AuditReport) owe(shard string, b Backlog) {
+	r.Backlog.OrphanedPayments += b.OrphanedPayments
+	r.OverduePayments += b.OverduePayments
+	r.UndeliveredEvents += b.UndeliveredEvents
+	if b.OrphanedPayments > 0 {
+		r.found("", shard, OrphanedPayments, "%d payments that nobody will capture or let go", b.OrphanedPayments)
+	}
 }
 
 // audit is one in the making.
