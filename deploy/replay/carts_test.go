@@ -71,7 +71,7 @@ func TestPricesAreReadToThePenny(t *testing.T) {
 	for _, text := range []string{"", "-1", "1.-5", "1.2345", "x"} {
 		_, err := ReadCarts(strings.NewReader(fmt.Sprintf(
 			"InvoiceNo,StockCode,Quantity,UnitPrice,CustomerID,Country\n1,10000,1,%s,,UK\n", text)))
-		if err == nil || !strings.Contains(err.Error(), "line 2: UnitPrice") {
+		if err == nil || !strings.Contains(err.Error(), "line 2: column UnitPrice") {
 			t.Errorf("%q: %v", text, err)
 		}
 	}
