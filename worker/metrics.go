@@ -50,7 +50,7 @@ func (m *auditMetrics) show(r *ledger.AuditReport, ended time.Time) {
 	}
 	m.oversold.Set(float64(r.Oversold))
 	m.overdueHolds.Set(float64(r.OverdueHolds))
-	m.orphanedPayments.Set(float64(r.Backlog.OrphanedPayments))
+	m.orphanedPayments.Set(float64(r.OrphanedPayments))
 	m.overduePayments.Set(float64(r.OverduePayments))
 	m.undeliveredEvents.Set(float64(r.UndeliveredEvents))
 	m.ended.Set(float64(ended.Unix()))

@@ -140,7 +140,7 @@ func printAudit(cmd *cobra.Command, r *ledger.AuditReport, repaired *ledger.Repa
 		report := map[string]any{
 			"shards": shards, "products": r.Products, "purchases": r.Purchases, "units": r.Units,
 			"oversold": r.Oversold, "overdue_holds": r.OverdueHolds,
-			"orphaned_payments": r.Backlog.OrphanedPayments, "overdue_payments": r.OverduePayments,
+			"orphaned_payments": r.OrphanedPayments, "overdue_payments": r.OverduePayments,
 			"undelivered_events": r.UndeliveredEvents,
 			"findings":           r.Findings, "found": r.Found, "clean": r.Clean(),
 		}

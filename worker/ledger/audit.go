@@ -106,7 +106,7 @@ func AuditShowing(ctx context.Context, shards []*Shard, show func(Progress)) (*A
 
 // owe adds what a shard owes.
 func (r *AuditReport) owe(shard string, b Backlog) {
-	r.Backlog.OrphanedPayments += b.OrphanedPayments
+	r.OrphanedPayments += b.OrphanedPayments
 	r.OverduePayments += b.OverduePayments
 	r.UndeliveredEvents += b.UndeliveredEvents
 	if b.OrphanedPayments > 0 {
