@@ -22,7 +22,7 @@ test: postgres spin ## run all tests, with the race detector
 	$(GO) test -race -timeout 15m $(ARGS) ./...
 
 chaos: postgres ## run the tests that break processes; minutes
-	$(GO) test -race -timeout 15m -tags chaos $(ARGS) ./deploy/chaos
+	$(GO) test -race -timeout 15m -tags chaos $(ARGS) ./deploy/chaos/...
 
 bench-smoke: postgres build ## sell in every way for a moment; fails when one errs or an audit does
 	bin/holdfast bench --smoke $(ARGS)

@@ -22,7 +22,10 @@ func (s *service) BatchCreatePurchases(
 	}
 	until, topology := s.until(ctx), s.router.known()
 	for i, r := range req.GetRequests() {
-		if fill(r, topology) {
+		if r.GetUnitPrice() != nil {
+			return nil, pricedAmongOthers(fmt.Sprintf("requests[%d].", i))
+		}
+		if r.GetHold() == nil && fill(r, topology) {
 			continue
 		}
 		if err := s.complete(ctx, until, r, fmt.Sprintf("requests[%d].", i)); err != nil {
@@ -94,10 +97,11 @@ func (r *router) batchAttempt(ctx context.Context, until time.Time, b *batch, p 
 	for n, i := range indexes {
 		part[n] = b.requests[i]
 	}
-	for n, answer := range p.link.SellAll(ctx, part, r.attemptUntil(until)) {
+	attempt := r.attemptUntil(until)
+	for n, answer := range p.link.SellAll(ctx, part, attempt) {
 		i := indexes[n]
 		switch {
-		case !b.ways[i].settles(r, answer.Err):
+		case !b.ways[i].settles(r, attempt, answer.Err):
 			unanswered = append(unanswered, i)
 		case answer.Err != nil:
 			b.results[i] = failed(answer.Err)
@@ -106,6 +110,13 @@ func (r *router) batchAttempt(ctx context.Context, until time.Time, b *batch, p 
 		}
 	}
 	return unanswered
+}
+
+// pricedAmongOthers refuses what others would have to wait for. The path says where in a
+// larger request it stands.
+func pricedAmongOthers(path string) error {
+	return holdfastv1.FieldError(holdfastv1.ReasonInvalidField, path+"unit_price",
+		"is not for batches and streams: use CreatePurchase or CreateOrder")
 }
 
 func failed(err error) *holdfastv1.PurchaseResult {

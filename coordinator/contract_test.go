@@ -3,11 +3,13 @@ package coordinator_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
@@ -47,12 +49,16 @@ func batchOf(n int, changes ...change) *holdfastv1.BatchCreatePurchasesRequest {
 // A request that breaks a rule must cost no worker anything, and whoever wrote
 // it must learn which field it was.
 func TestBadRequestNamesItsFieldAndReachesNoWorker(t *testing.T) {
-	type create = holdfastv1.CreateProductRequest
+	type (
+		create = holdfastv1.CreateProductRequest
+		extend = holdfastv1.ExtendPurchaseRequest
+	)
 	amount := func(n int64) change { return func(r *holdfastv1.CreatePurchaseRequest) { r.Amount = n } }
 	product := func(s string) change { return func(r *holdfastv1.CreatePurchaseRequest) { r.ProductId = s } }
 	customer := func(s string) change { return func(r *holdfastv1.CreatePurchaseRequest) { r.CustomerId = s } }
 	region := func(s string) change { return func(r *holdfastv1.CreatePurchaseRequest) { r.Region = s } }
 	payment := func(s string) change { return func(r *holdfastv1.CreatePurchaseRequest) { r.PaymentMethod = s } }
+	hold := func(h *holdfastv1.Hold) change { return func(r *holdfastv1.CreatePurchaseRequest) { r.Hold = h } }
 	id := func(s string) change { return func(r *holdfastv1.CreatePurchaseRequest) { r.RequestId = s } }
 	f := openFront(t, coordinator.Config{}, "w1")
 	for _, tt := range []struct {
@@ -98,6 +104,28 @@ func TestBadRequestNamesItsFieldAndReachesNoWorker(t *testing.T) {
 		{"purchases: page_token", &holdfastv1.ListPurchasesRequest{PageToken: strings.Repeat("x", 1025)}, "page_token", "1024 bytes"},
 		{"purchases: product", &holdfastv1.ListPurchasesRequest{ProductId: "\n"}, "product_id", "control characters"},
 		{"purchases: region", &holdfastv1.ListPurchasesRequest{Region: "asia"}, "region", "known are eu, us"},
+		{"held until before 1970", purchase(hold(until(time.Unix(-60, 0)))), "hold.expire_time", "future"},
+		{"held until 1970", purchase(hold(until(time.Unix(0, 0)))), "hold.expire_time", "future"},
+		{"held for no time", purchase(hold(lasting(0))), "hold.duration", "0"},
+		{"held for less than no time", purchase(hold(lasting(-time.Second))), "hold.duration", "0"},
+		{"batch held until before 1970", batchOf(5, hold(until(time.Unix(-60, 0)))), "requests[3].hold.expire_time", "future"},
+		{"batch held for no time", batchOf(5, hold(lasting(0))), "requests[3].hold.duration", "0"},
+		{"extend until before 1970", &extend{PurchaseId: "eu-1", Hold: until(time.Unix(-60, 0))}, "hold.expire_time", "future"},
+		{"extend by nothing", &extend{PurchaseId: "eu-1", Hold: lasting(0)}, "hold.duration", "0"},
+		{"extend: purchase", &extend{PurchaseId: strings.Repeat("x", 257)}, "purchase_id", "256 bytes"},
+		{"extend: request_id", &extend{PurchaseId: "eu-1", RequestId: long}, "request_id", "128 bytes"},
+		{"confirm: amount", &holdfastv1.ConfirmPurchaseRequest{PurchaseId: "eu-1", Amount: -1}, "amount", "0"},
+		{"confirm: amount over 2^53", &holdfastv1.ConfirmPurchaseRequest{PurchaseId: "eu-1", Amount: 1<<53 + 1}, "amount", "9007199254740992"},
+		{"confirm: request_id", &holdfastv1.ConfirmPurchaseRequest{PurchaseId: "eu-1", RequestId: "\x00"}, "request_id", "control characters"},
+		{"cancel: request_id", &holdfastv1.CancelPurchaseRequest{PurchaseId: "eu-1", RequestId: long}, "request_id", "128 bytes"},
+		{"cancel: purchase", &holdfastv1.CancelPurchaseRequest{PurchaseId: "eu\n"}, "purchase_id", "control characters"},
+		{"return: amount", &holdfastv1.ReturnPurchaseRequest{PurchaseId: "eu-1", Amount: -1}, "amount", "0"},
+		{"return: request_id", &holdfastv1.ReturnPurchaseRequest{PurchaseId: "eu-1", RequestId: long}, "request_id", "128 bytes"},
+		{"deliver nothing", &holdfastv1.CreateDeliveryRequest{ProductId: "p"}, "amount", "0"},
+		{"deliver over 2^53", &holdfastv1.CreateDeliveryRequest{ProductId: "p", Amount: -1<<53 - 1}, "amount", "9007199254740992"},
+		{"deliver no product", &holdfastv1.CreateDeliveryRequest{Amount: 1}, "product_id", "1 character"},
+		{"deliver: request_id", &holdfastv1.CreateDeliveryRequest{ProductId: "p", Amount: 1, RequestId: "\n"}, "request_id", "control characters"},
+		{"limit negative", &create{ProductId: "p", AmountInStorage: 1, MaxPerCustomer: -1}, "max_per_customer", "0"},
 		{"batch of none", batchOf(0), "requests", "1 item"},
 		{"batch of 1001", batchOf(1001), "requests", "1000 item"},
 		{"batch with an amount", batchOf(5, amount(0)), "requests[3].amount", "1"},
@@ -169,8 +197,27 @@ func (f *front) send(req proto.Message) (err error) {
 		_, err = f.purchases.GetPurchase(ctx, req)
 	case *holdfastv1.ListPurchasesRequest:
 		_, err = f.purchases.ListPurchases(ctx, req)
+	default:
+		_, err = f.change(ctx, req)
 	}
 	return err
+}
+
+// change has something done to a purchase, or a product, over gRPC.
+func (f *front) change(ctx context.Context, req proto.Message) (proto.Message, error) {
+	switch req := req.(type) {
+	case *holdfastv1.ExtendPurchaseRequest:
+		return f.purchases.ExtendPurchase(ctx, req)
+	case *holdfastv1.ConfirmPurchaseRequest:
+		return f.purchases.ConfirmPurchase(ctx, req)
+	case *holdfastv1.CancelPurchaseRequest:
+		return f.purchases.CancelPurchase(ctx, req)
+	case *holdfastv1.ReturnPurchaseRequest:
+		return f.purchases.ReturnPurchase(ctx, req)
+	case *holdfastv1.CreateDeliveryRequest:
+		return f.products.CreateDelivery(ctx, req)
+	}
+	panic(fmt.Sprintf("no call has a %T", req))
 }
 
 // sendHTTP sends a request over HTTP, and returns the status in it.
@@ -193,6 +240,8 @@ func (f *front) sendHTTP(t *testing.T, req proto.Message) (int, *status.Status) 
 	case *holdfastv1.ListPurchasesRequest:
 		path = "/v1/purchases?page_size=" + strconv.Itoa(int(req.GetPageSize())) +
 			"&page_token=" + req.GetPageToken() + "&product_id=" + url.QueryEscape(req.GetProductId()) + "&region=" + req.GetRegion()
+	default:
+		method, path = http.MethodPost, changePath(req)
 	}
 	var body []byte
 	if method == http.MethodPost {
@@ -203,6 +252,21 @@ func (f *front) sendHTTP(t *testing.T, req proto.Message) (int, *status.Status) 
 	}
 	code, answer := f.do(method, path, string(body))
 	return code, httpStatus(t, answer)
+}
+
+func changePath(req proto.Message) string {
+	purchase := func(id, verb string) string { return "/v1/purchases/" + url.PathEscape(id) + ":" + verb }
+	switch req := req.(type) {
+	case *holdfastv1.ExtendPurchaseRequest:
+		return purchase(req.GetPurchaseId(), "extend")
+	case *holdfastv1.ConfirmPurchaseRequest:
+		return purchase(req.GetPurchaseId(), "confirm")
+	case *holdfastv1.CancelPurchaseRequest:
+		return purchase(req.GetPurchaseId(), "cancel")
+	case *holdfastv1.ReturnPurchaseRequest:
+		return purchase(req.GetPurchaseId(), "return")
+	}
+	return "/v1/deliveries"
 }
 
 // httpStatus decodes the body of an error.

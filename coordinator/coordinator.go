@@ -33,6 +33,8 @@ type Config struct {
 	AttemptTimeout time.Duration // 3 s; until a worker that does not answer is passed over
 	DrainTimeout   time.Duration // 10 s
 	MaxInFlight    int           // 20,000; purchases under way at each worker
+	MaxWatches     int           // 10,000; watches of events and of products
+	DefaultHold    time.Duration // 10 min; for holds of which nobody says how long they last
 }
 
 // Coordinator is the front door.
@@ -48,13 +50,21 @@ func New(cfg Config) (*Coordinator, error) {
 	if cfg.Directory.Client == nil {
 		return nil, errors.New("coordinator: etcd client is required")
 	}
+	if cfg.DefaultHold < 0 {
+		return nil, errors.New("coordinator: default-hold must be above 0")
+	}
 	if cfg.MaxInFlight < 0 {
 		return nil, errors.New("coordinator: max-in-flight must be at least 1")
 	}
+	if cfg.MaxWatches < 0 {
+		return nil, errors.New("coordinator: max-watches must be at least 1")
+	}
+	cfg.MaxWatches = cmp.Or(cfg.MaxWatches, 10_000)
 	cfg.Deadline = cmp.Or(cfg.Deadline, 15*time.Second)
 	cfg.AttemptTimeout = cmp.Or(cfg.AttemptTimeout, 3*time.Second)
 	cfg.DrainTimeout = cmp.Or(cfg.DrainTimeout, 10*time.Second)
 	cfg.MaxInFlight = cmp.Or(cfg.MaxInFlight, 20_000)
+	cfg.DefaultHold = cmp.Or(cfg.DefaultHold, 10*time.Minute)
 	if cfg.Logger == nil {
 		cfg.Logger = hclog.NewNullLogger()
 	}
@@ -75,20 +85,22 @@ func New(cfg Config) (*Coordinator, error) {
 	})
 	return &Coordinator{
 		cfg: cfg, router: r, log: cfg.Logger.Named("coordinator"),
-		service: &service{router: r, validate: validator, deadline: cfg.Deadline},
+		service: &service{
+			router: r, validate: validator, deadline: cfg.Deadline, hold: cfg.DefaultHold, maxWatches: int64(cfg.MaxWatches),
+		},
 	}, nil
 }
 
 // Run serves gRPC and HTTP on the listeners until ctx ends, then answers what it
 // has accepted and returns. The listeners are closed.
 func (c *Coordinator) Run(ctx context.Context, grpcListener, httpListener net.Listener) error {
-	handler, err := httpHandler(ctx, c.service)
+	serving, stopServing := context.WithCancel(ctx)
+	defer stopServing()
+	handler, err := httpHandler(serving, c.service)
 	if err != nil {
 		return fmt.Errorf("coordinator: %w", err)
 	}
 	defer c.router.close()
-	serving, stopServing := context.WithCancel(ctx)
-	defer stopServing()
 	grpcServer, healthServer := c.grpcServer(serving)
 	httpServer := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, IdleTimeout: 2 * time.Minute}
 
@@ -164,6 +176,9 @@ func (c *Coordinator) grpcServer(serving context.Context) (*grpc.Server, *health
 		}))
 	holdfastv1.RegisterProductServiceServer(server, c.service)
 	holdfastv1.RegisterPurchaseServiceServer(server, c.service)
+	holdfastv1.RegisterOrderServiceServer(server, c.service)
+	holdfastv1.RegisterEventServiceServer(server, c.service)
+	holdfastv1.RegisterWebhookServiceServer(server, c.service)
 	healthServer := health.NewServer()
 	healthpb.RegisterHealthServer(server, healthServer)
 	return server, healthServer

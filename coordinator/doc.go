@@ -11,6 +11,11 @@
 // comes or goes moves only its own products. HTTP/JSON is the same service
 // behind grpc-gateway.
 //
+// What is done to a purchase any worker can do, so its id is what workers are ranked for.
+// Only a confirmation after the hold has expired goes on to the workers of the product,
+// under the same request_id: its units have to be admitted anew. Before a hold or its
+// extension is sent, its end is made a time, so that all attempts have the same.
+//
 // Most calls are purchases. One that the first worker answers makes no context and no
 // timer, in a stream no goroutine either, and meets the validator only when it is not
 // plainly valid.

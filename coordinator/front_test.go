@@ -99,6 +99,8 @@ type front struct {
 	*shops
 	products  holdfastv1.ProductServiceClient
 	purchases holdfastv1.PurchaseServiceClient
+	events    holdfastv1.EventServiceClient
+	orders    holdfastv1.OrderServiceClient
 	conn      *grpc.ClientConn
 	grpcAddr  string
 	url       string
@@ -136,6 +138,8 @@ func (s *shops) front(cfg coordinator.Config) *front {
 	}
 	s.t.Cleanup(func() { _ = f.conn.Close() })
 	f.products, f.purchases = holdfastv1.NewProductServiceClient(f.conn), holdfastv1.NewPurchaseServiceClient(f.conn)
+	f.events = holdfastv1.NewEventServiceClient(f.conn)
+	f.orders = holdfastv1.NewOrderServiceClient(f.conn)
 	return f
 }
 

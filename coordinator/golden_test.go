@@ -51,6 +51,10 @@ func TestHTTPAnswersAreAsPublished(t *testing.T) {
 		{"not JSON", f, "POST", "/v1/purchases", `product_id=p`, 400},
 		{"body too large", f, "POST", "/v1/purchases", strings.Repeat(" ", 1<<20+1), 413},
 		{"no such path", f, "GET", "/v1/nothing", "", 404},
+		{"movements", f, "GET", "/v1/movements?product_id=p", "", 200},
+		{"movements without a product", f, "GET", "/v1/movements", "", 400},
+		{"webhook address", f, "POST", "/v1/webhooks", `{"url":"ftp://example.com/"}`, 400},
+		{"webhook address with a user", f, "POST", "/v1/webhooks", `{"url":"https://me:secret@example.com/"}`, 400},
 		{"no such method", f, "DELETE", "/v1/products/p", "", 405},
 		{"no worker", noWorker, "POST", "/v1/purchases", fmt.Sprintf(order, "1", "r1"), 503},
 	} {

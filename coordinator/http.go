@@ -17,7 +17,7 @@ import (
 const maxBody = 1 << 20
 
 // httpHandler serves the service as HTTP/JSON, its OpenAPI document, and whether
-// it lives (/healthz) and knows a worker (/readyz).
+// it lives (/healthz) and knows a worker (/readyz). Watches end with ctx.
 func httpHandler(ctx context.Context, s *service) (http.Handler, error) {
 	gateway := runtime.NewServeMux(
 		// A product id may hold a slash, which a path carries escaped.
@@ -33,6 +33,18 @@ func httpHandler(ctx context.Context, s *service) (http.Handler, error) {
 		return nil, err
 	}
 	if err := holdfastv1.RegisterPurchaseServiceHandlerServer(ctx, gateway, s); err != nil {
+		return nil, err
+	}
+	if err := holdfastv1.RegisterOrderServiceHandlerServer(ctx, gateway, s); err != nil {
+		return nil, err
+	}
+	if err := holdfastv1.RegisterEventServiceHandlerServer(ctx, gateway, s); err != nil {
+		return nil, err
+	}
+	if err := holdfastv1.RegisterWebhookServiceHandlerServer(ctx, gateway, s); err != nil {
+		return nil, err
+	}
+	if err := watchPaths(ctx, gateway, s); err != nil { // after the contract's own, and so before them
 		return nil, err
 	}
 	mux := http.NewServeMux()
@@ -68,14 +80,14 @@ func getProduct(gateway *runtime.ServeMux, s *service) runtime.HandlerFunc {
 	}
 }
 
-// writeError is grpc-gateway's, but for stock that is not there: that is a
-// conflict with what others bought, where gRPC's code maps to a bad request. And
-// what grpc-gateway refused by itself gets a reason.
+// writeError is grpc-gateway's, but for what a worker will not do as things are: that is
+// a conflict with what others bought, a limit, or what became of the purchase, where
+// gRPC's code maps to a bad request. And what grpc-gateway refused by itself gets a reason.
 func writeError(
 	ctx context.Context, mux *runtime.ServeMux, m runtime.Marshaler, w http.ResponseWriter, r *http.Request, err error,
 ) {
 	switch reason := holdfastv1.Reason(err); {
-	case reason == holdfastv1.ReasonInsufficientStock:
+	case reason != "" && status.Code(err) == codes.FailedPrecondition:
 		err = &runtime.HTTPStatusError{HTTPStatus: http.StatusConflict, Err: err}
 	case reason == "" && status.Code(err) == codes.InvalidArgument:
 		err = malformed(status.Convert(err).Message())

@@ -16,6 +16,8 @@ const (
 	maxIDBytes = 128
 	maxAmount  = 1 << 53
 	maxBatch   = 1000
+
+	maxHoldSeconds = 1 << 30 // far less than a duration may have
 )
 
 // plain reports whether a request obviously keeps every rule of the contract, as nearly
@@ -40,7 +42,19 @@ func plainPurchase(r *holdfastv1.CreatePurchaseRequest) bool {
 	return r.GetAmount() >= 1 && r.GetAmount() <= maxAmount &&
 		r.GetProductId() != "" && plainText(r.GetProductId()) &&
 		r.GetCustomerId() != "" && plainText(r.GetCustomerId()) &&
-		plainText(r.GetRegion()) && plainText(r.GetPaymentMethod()) && plainText(r.GetRequestId())
+		plainText(r.GetRegion()) && plainText(r.GetPaymentMethod()) && plainText(r.GetRequestId()) &&
+		plainHold(r.GetHold()) && r.GetUnitPrice() == nil
+}
+
+func plainHold(h *holdfastv1.Hold) bool {
+	switch h.GetExpiration().(type) {
+	case nil:
+		return true
+	case *holdfastv1.Hold_Duration:
+		d := h.GetDuration()
+		return d.GetSeconds() >= 1 && d.GetSeconds() < maxHoldSeconds && d.GetNanos() >= 0 && d.GetNanos() < 1e9
+	}
+	return false
 }
 
 // plainText reports whether a text is short and of printable ASCII, and so UTF-8.

@@ -3,6 +3,7 @@ package coordinator
 import (
 	"context"
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 
@@ -10,6 +11,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
 	"pgregory.net/rapid"
 
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
@@ -41,8 +44,38 @@ func purchases() *rapid.Generator[*holdfastv1.CreatePurchaseRequest] {
 		return &holdfastv1.CreatePurchaseRequest{
 			ProductId: text().Draw(t, "product"), CustomerId: text().Draw(t, "customer"), Region: text().Draw(t, "region"),
 			PaymentMethod: text().Draw(t, "payment"), RequestId: text().Draw(t, "request"), Amount: amount.Draw(t, "amount"),
+			Hold: holds().Draw(t, "hold"),
 		}
 	})
+}
+
+func holds() *rapid.Generator[*holdfastv1.Hold] {
+	usual := rapid.Int64Range(1, 1<<20)
+	seconds := rapid.OneOf(usual, usual, rapid.Int64Range(-1, 1), rapid.Int64Range(maxHoldSeconds-1, maxHoldSeconds+1), rapid.Int64())
+	none := rapid.Just(int32(0))
+	nanos := rapid.OneOf(none, none, rapid.Int32Range(-1, 1), rapid.Int32Range(1e9-1, 1e9+1), rapid.Int32())
+	return rapid.Custom(func(t *rapid.T) *holdfastv1.Hold {
+		return hold(rapid.Uint8Max(kindsOfHold).Draw(t, "kind"), seconds.Draw(t, "seconds"), nanos.Draw(t, "nanos"))
+	})
+}
+
+const kindsOfHold = 5
+
+// hold makes each kind of hold, and none.
+func hold(kind uint8, seconds int64, nanos int32) *holdfastv1.Hold {
+	switch kind {
+	case 0:
+		return &holdfastv1.Hold{}
+	case 1:
+		return &holdfastv1.Hold{Expiration: &holdfastv1.Hold_Duration{Duration: &durationpb.Duration{Seconds: seconds, Nanos: nanos}}}
+	case 2:
+		return &holdfastv1.Hold{Expiration: &holdfastv1.Hold_ExpireTime{ExpireTime: &timestamppb.Timestamp{Seconds: seconds, Nanos: nanos}}}
+	case 3:
+		return &holdfastv1.Hold{Expiration: &holdfastv1.Hold_Duration{}}
+	case 4:
+		return &holdfastv1.Hold{Expiration: &holdfastv1.Hold_ExpireTime{}}
+	}
+	return nil
 }
 
 // A purchase that skips the validator must be one that it would have let through.
@@ -67,13 +100,19 @@ func TestPlainRequestsAreValid(t *testing.T) {
 }
 
 func FuzzPlainRequestsAreValid(f *testing.F) {
-	f.Add("p", "c", "eu", "card", "r", int64(1))
-	f.Add("", "", "", "", "", int64(0))
-	f.Add(strings.Repeat("~", 128), "\x1f", "\x7f", "\u0085", "\xff", int64(1<<53))
+	f.Add("p", "c", "eu", "card", "r", int64(1), uint8(kindsOfHold), int64(0), int32(0))
+	f.Add("", "", "", "", "", int64(0), uint8(0), int64(0), int32(0))
+	f.Add(strings.Repeat("~", 128), "\x1f", "\x7f", "\u0085", "\xff", int64(1<<53), uint8(2), int64(1), int32(0))
+	for _, seconds := range []int64{-1, 0, 1, maxHoldSeconds - 1, maxHoldSeconds, 1 << 58, math.MinInt64, math.MaxInt64} {
+		for _, nanos := range []int32{-1, 0, 1, 1e9 - 1, 1e9, math.MinInt32, math.MaxInt32} {
+			f.Add("p", "c", "eu", "card", "r", int64(1), uint8(1), seconds, nanos)
+		}
+	}
 	validator := newValidator(f)
-	f.Fuzz(func(t *testing.T, product, customer, region, payment, request string, amount int64) {
+	f.Fuzz(func(t *testing.T, product, customer, region, payment, request string, amount int64, kind uint8, seconds int64, nanos int32) {
 		r := &holdfastv1.CreatePurchaseRequest{
 			ProductId: product, CustomerId: customer, Region: region, PaymentMethod: payment, RequestId: request, Amount: amount,
+			Hold: hold(kind, seconds, nanos),
 		}
 		if err := validator.Validate(r); plain(r) && err != nil {
 			t.Errorf("%v is plain, and not valid: %v", r, err)
@@ -131,6 +170,11 @@ func TestWhatIsPlain(t *testing.T) {
 		{"too many units", valid(func(r *holdfastv1.CreatePurchaseRequest) { r.Amount = 1<<53 + 1 }), false},
 		{"not ASCII", valid(func(r *holdfastv1.CreatePurchaseRequest) { r.CustomerId = "Zoë" }), false},
 		{"too long", valid(func(r *holdfastv1.CreatePurchaseRequest) { r.RequestId = long + "~" }), false},
+		{"held by default", valid(func(r *holdfastv1.CreatePurchaseRequest) { r.Hold = hold(0, 0, 0) }), true},
+		{"held for ten minutes", valid(func(r *holdfastv1.CreatePurchaseRequest) { r.Hold = hold(1, 600, 1e9-1) }), true},
+		{"held for no time", valid(func(r *holdfastv1.CreatePurchaseRequest) { r.Hold = hold(1, 0, 0) }), false},
+		{"held for too many nanoseconds", valid(func(r *holdfastv1.CreatePurchaseRequest) { r.Hold = hold(1, 600, 1e9) }), false},
+		{"held until a time", valid(func(r *holdfastv1.CreatePurchaseRequest) { r.Hold = hold(2, 1<<31, 0) }), false},
 		{"empty batch", batch(0), false},
 		{"batch", batch(1), true},
 		{"largest batch", batch(1000), true},

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -126,13 +127,35 @@ type way struct {
 	// alone counts the workers that could not reach a shard for it.
 	alone int
 	last  error // that did not settle it
+	// open is until when a worker that was asked and did not answer may still do it.
+	open time.Time
+	// refuser is who gave the refusal that is held back until then; he is asked again.
+	refuser *peer
 }
 
+// clockSkew is by how much the clocks of coordinators and workers may differ. Were it more,
+// a buyer who was refused might own what he was refused; never would anything be oversold.
+const clockSkew = 500 * time.Millisecond
+
+// mayStillBeDone reports whether a worker that did not answer may still do it.
+func (w *way) mayStillBeDone() bool { return time.Now().Before(w.open) }
+
 // next returns the worker to ask for a key: the best one that was not asked in
-// this turn, those that are silent last. It returns nil when all were asked.
+// this turn, those that are silent last. It returns nil when all were asked, and while a
+// refusal is held back.
 func (r *router) next(key string, w *way) *peer {
+	if w.refuser != nil && w.mayStillBeDone() {
+		return nil
+	}
 	r.mu.RLock()
 	defer r.mu.RUnlock()
+	if p := w.refuser; p != nil {
+		w.refuser = nil
+		if slices.Contains(slices.Collect(maps.Values(r.peers)), p) {
+			w.asked = append(w.asked, p)
+			return p
+		}
+	}
 	open := func(name string) bool { return !slices.Contains(w.asked, r.peers[name]) }
 	name, ok := cluster.First(key, r.names, func(name string) bool { return open(name) && !r.peers[name].silent() })
 	if !ok {
@@ -145,14 +168,27 @@ func (r *router) next(key string, w *way) *peer {
 	return r.peers[name]
 }
 
-// settles reports whether what a worker said is the answer. Of workers that cannot
-// reach a shard, the first may be alone in that, so another one is asked; two are
-// believed.
-func (w *way) settles(r *router, err error) bool {
-	if answered(err) {
-		if holdfastv1.Reason(err) != holdfastv1.ReasonShardUnavailable {
+// settles reports whether what a worker said, who was asked until that time, is the answer.
+// Of workers that cannot reach a shard, the first may be alone in that, so another one is
+// asked; two are believed.
+//
+// A refusal is not, as long as a worker that was asked before may still do what it was
+// asked for: it may have been paused with the call in its hands, and find units that were
+// given back meanwhile. Then the question is put again when that cannot be any more.
+func (w *way) settles(r *router, until time.Time, err error) bool {
+	switch {
+	case !answered(err):
+		if open := until.Add(clockSkew); holdfastv1.Reason(err) == "" && open.After(w.open) {
+			w.open = open
+		}
+	case isRefusal(err):
+		if !w.mayStillBeDone() {
 			return true
 		}
+		w.refuser = w.asked[len(w.asked)-1]
+	case holdfastv1.Reason(err) != holdfastv1.ReasonShardUnavailable:
+		return true
+	default:
 		if w.alone++; w.alone >= 2 || r.workers() < 2 {
 			return true
 		}
@@ -160,6 +196,10 @@ func (w *way) settles(r *router, err error) bool {
 	w.last = err
 	return false
 }
+
+// isRefusal tells an answer which says that nothing was done, and which nothing keeps from
+// being another one later.
+func isRefusal(err error) bool { return status.Code(err) == codes.FailedPrecondition }
 
 func (r *router) workers() int {
 	r.mu.RLock()
@@ -179,7 +219,8 @@ func (r *router) call(
 			r.pause(ctx, until, w)
 			continue
 		}
-		if err := do(p, r.attemptUntil(until)); w.settles(r, err) {
+		attempt := r.attemptUntil(until)
+		if err := do(p, attempt); w.settles(r, attempt, err) {
 			return err
 		}
 	}

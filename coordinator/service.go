@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"time"
 
 	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
@@ -20,9 +21,17 @@ import (
 type service struct {
 	holdfastv1.UnimplementedProductServiceServer
 	holdfastv1.UnimplementedPurchaseServiceServer
+	holdfastv1.UnimplementedOrderServiceServer
+	holdfastv1.UnimplementedEventServiceServer
+	holdfastv1.UnimplementedWebhookServiceServer
 	router   *router
 	validate protovalidate.Validator
 	deadline time.Duration // for callers that set none
+	hold     time.Duration // for holds of which nobody says how long they last
+
+	maxWatches int64
+	watching   atomic.Int64 // watches that are open
+	watches    atomic.Int64 // watches of all events that there were
 }
 
 // answerMargin is how long before the caller's deadline the last word is said.
@@ -100,6 +109,9 @@ func (s *service) CreatePurchase(
 	if err := s.check(req); err != nil {
 		return nil, err
 	}
+	if req.GetUnitPrice() != nil {
+		return s.sellForMoney(ctx, req)
+	}
 	return s.sell(ctx, s.until(ctx), req, &way{})
 }
 
@@ -122,6 +134,9 @@ func (s *service) sell(
 // the first time: from then on it can be repeated on any worker. The path says
 // where in a larger request it stands.
 func (s *service) complete(ctx context.Context, until time.Time, req *holdfastv1.CreatePurchaseRequest, path string) error {
+	if err := s.fillHold(req.GetHold(), path); err != nil {
+		return err
+	}
 	if fill(req, s.router.known()) {
 		return nil
 	}

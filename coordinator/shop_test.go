@@ -28,6 +28,8 @@ type shop struct {
 	products  map[string]*holdfastv1.Product
 	purchases []*holdfastv1.Purchase
 	calls     []call
+	changes   onChange // nil when the test is not about changes
+	order     *placed  // nil when the test is not about orders
 }
 
 // call is a call that has reached a worker.
@@ -129,6 +131,9 @@ func (s *shop) CreatePurchase(_ context.Context, req *holdfastv1.CreatePurchaseR
 		Amount: req.GetAmount(), CustomerId: req.GetCustomerId(), Region: req.GetRegion(), PaymentMethod: req.GetPaymentMethod(),
 		RequestId: req.GetRequestId(), State: holdfastv1.PurchaseState_PURCHASE_STATE_CONFIRMED, CreateTime: opened,
 	}
+	if hold := req.GetHold(); hold != nil {
+		p.State, p.ExpireTime = holdfastv1.PurchaseState_PURCHASE_STATE_HELD, hold.GetExpireTime()
+	}
 	s.purchases = append(s.purchases, p)
 	return proto.CloneOf(p), nil
 }
@@ -142,6 +147,22 @@ func (s *shop) BatchCreatePurchases(
 
 func (s *shop) StreamPurchases(grpc.BidiStreamingServer[holdfastv1.StreamPurchasesRequest, holdfastv1.StreamPurchasesResponse]) error {
 	return status.Error(codes.Unimplemented, "not a coordinator")
+}
+
+func (s *shop) WatchProduct(req *holdfastv1.WatchProductRequest, stream grpc.ServerStreamingServer[holdfastv1.Product]) error {
+	for last := int64(-1); stream.Context().Err() == nil; time.Sleep(5 * time.Millisecond) {
+		p, err := s.GetProduct(stream.Context(), &holdfastv1.GetProductRequest{ProductId: req.GetProductId()})
+		if err != nil {
+			return err
+		}
+		if left := p.GetAmountAvailableForPurchase(); left != last {
+			last = left
+			if err := stream.Send(p); err != nil {
+				return err
+			}
+		}
+	}
+	return stream.Context().Err()
 }
 
 func (s *shop) GetPurchase(_ context.Context, req *holdfastv1.GetPurchaseRequest) (*holdfastv1.Purchase, error) {
@@ -165,4 +186,46 @@ func (s *shop) ListPurchases(_ context.Context, req *holdfastv1.ListPurchasesReq
 		}
 	}
 	return resp, nil
+}
+
+// onChange answers a change of a purchase that has reached a worker.
+type onChange func(req proto.Message) (*holdfastv1.Purchase, error)
+
+// onChanges says what changes are answered with from now on.
+func (s *shop) onChanges(answer onChange) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.changes = answer
+}
+
+func (s *shop) change(req proto.Message) (*holdfastv1.Purchase, error) {
+	s.mu.Lock()
+	answer := s.changes
+	s.mu.Unlock()
+	if answer == nil {
+		return nil, status.Error(codes.Unimplemented, "the test did not say what to answer")
+	}
+	return answer(req)
+}
+
+func (s *shop) ExtendPurchase(_ context.Context, req *holdfastv1.ExtendPurchaseRequest) (*holdfastv1.Purchase, error) {
+	return s.change(req)
+}
+
+func (s *shop) ConfirmPurchase(_ context.Context, req *holdfastv1.ConfirmPurchaseRequest) (*holdfastv1.Purchase, error) {
+	return s.change(req)
+}
+
+func (s *shop) CancelPurchase(_ context.Context, req *holdfastv1.CancelPurchaseRequest) (*holdfastv1.Purchase, error) {
+	return s.change(req)
+}
+
+func (s *shop) ReturnPurchase(_ context.Context, req *holdfastv1.ReturnPurchaseRequest) (*holdfastv1.Purchase, error) {
+	return s.change(req)
+}
+
+func (s *shop) CreateDelivery(_ context.Context, req *holdfastv1.CreateDeliveryRequest) (*holdfastv1.Delivery, error) {
+	return &holdfastv1.Delivery{
+		DeliveryId: "d-1", ProductId: req.GetProductId(), Amount: req.GetAmount(), RequestId: req.GetRequestId(), CreateTime: opened,
+	}, nil
 }

@@ -95,6 +95,12 @@ func (o *orders) begin(d *order) {
 	if d.Err = errNoRequestID; d.req.GetRequestId() != "" {
 		d.Err = s.check(d.req)
 	}
+	if d.Err == nil && d.req.GetUnitPrice() != nil {
+		d.Err = pricedAmongOthers("")
+	}
+	if d.Err == nil {
+		d.Err = s.fillHold(d.req.GetHold(), "")
+	}
 	if d.Err != nil {
 		o.decide(d)
 		return
@@ -109,8 +115,9 @@ func (o *orders) begin(d *order) {
 		go o.goOn(d)
 		return
 	}
-	first.link.Start(d.req, s.router.attemptUntil(d.until), func(a link.Answer) {
-		if !d.way.settles(s.router, a.Err) {
+	attempt := s.router.attemptUntil(d.until)
+	first.link.Start(d.req, attempt, func(a link.Answer) {
+		if !d.way.settles(s.router, attempt, a.Err) {
 			go o.goOn(d)
 			return
 		}

@@ -40,7 +40,9 @@ func serveWorker(t testing.TB, name string, s *shop) *worker {
 	w.server = grpc.NewServer(grpc.UnaryInterceptor(w.intercept))
 	holdfastv1.RegisterProductServiceServer(w.server, products{shop: s})
 	holdfastv1.RegisterPurchaseServiceServer(w.server, purchases{shop: s})
-	workerv1.RegisterWorkerServiceServer(w.server, endOfLinks(w.sell))
+	holdfastv1.RegisterEventServiceServer(w.server, events{worker: w, shop: s})
+	holdfastv1.RegisterOrderServiceServer(w.server, orders{shop: s})
+	workerv1.RegisterWorkerServiceServer(w.server, forCoordinators{endOfLinks(w.sell), s})
 	done := make(chan struct{})
 	go func() { defer close(done); _ = w.server.Serve(w.listener) }()
 	t.Cleanup(func() { w.server.Stop(); <-done })
@@ -51,6 +53,16 @@ func serveWorker(t testing.TB, name string, s *shop) *worker {
 type seller = func(context.Context, *holdfastv1.CreatePurchaseRequest) (*holdfastv1.Purchase, error)
 
 func endOfLinks(sell seller) *link.Server { return linktest.Worker(sell, 10_000) }
+
+// forCoordinators is what a worker answers beside the public contract.
+type forCoordinators struct {
+	*link.Server
+	shop *shop
+}
+
+func (f forCoordinators) Readmit(_ context.Context, req *workerv1.ReadmitRequest) (*holdfastv1.Purchase, error) {
+	return f.shop.change(req)
+}
 
 type (
 	products struct {

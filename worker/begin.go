@@ -41,10 +41,10 @@ type locks interface {
 
 // begin returns a tenure that sells. Its errors are ErrProductNotFound,
 // ErrDraining, *LockError and *ShardError; afterwards it holds nothing.
-func (b *beginner) begin(ctx context.Context, productID string, create int64) (*tenure, error) {
+func (b *beginner) begin(ctx context.Context, productID string, create *ledger.Product) (*tenure, error) {
 	ctx, cancel := context.WithTimeout(ctx, b.timeout)
 	defer cancel()
-	if create == 0 {
+	if create == nil {
 		// Nothing is stored, not even a fence, for a product that is not there.
 		if err := b.mustExist(ctx, productID); err != nil {
 			return nil, err
@@ -73,7 +73,7 @@ func (b *beginner) begin(ctx context.Context, productID string, create int64) (*
 // purchase is told so.
 const maxAttempts = 3
 
-func (b *beginner) attempt(ctx context.Context, productID string, create int64) (*tenure, error) {
+func (b *beginner) attempt(ctx context.Context, productID string, create *ledger.Product) (*tenure, error) {
 	lock, err := b.lock(ctx, productID)
 	if err != nil {
 		return nil, err
@@ -126,7 +126,7 @@ func (b *beginner) lock(ctx context.Context, productID string) (*lockmgr.Lock, e
 // fence raises the fence on every shard and adds up what they have sold.
 // Selling before the last shard has answered would oversell: a former holder
 // could still sell there what is not in the sum yet.
-func (b *beginner) fence(ctx context.Context, lock *lockmgr.Lock, productID string, create int64) (*tenure, error) {
+func (b *beginner) fence(ctx context.Context, lock *lockmgr.Lock, productID string, create *ledger.Product) (*tenure, error) {
 	f := ledger.Fence{
 		ProductID: productID, Topology: b.topology.Number, Token: lock.Token(), TenureID: uuid.New(),
 	}
@@ -145,17 +145,18 @@ func (b *beginner) fence(ctx context.Context, lock *lockmgr.Lock, productID stri
 	if err != nil {
 		return nil, err
 	}
-	available := product.AmountInStorage
-	for _, r := range raised {
-		available -= r.Purchased
+	available, released := product.AmountInStorage, make([]int64, len(raised))
+	for i, r := range raised {
+		available += r.Released - r.Purchased
+		released[i] = r.Released
 	}
-	return newTenure(f, *product, available, lock, b.lanes), nil
+	return newTenure(f, *product, available, released, lock, b.lanes), nil
 }
 
 // completeProduct gives the product to the shards that lack it: those that its
 // creator did not reach, or all of them when the product is to be created.
 func (b *beginner) completeProduct(
-	ctx context.Context, f ledger.Fence, raised []ledger.Raised, create int64,
+	ctx context.Context, f ledger.Fence, raised []ledger.Raised, create *ledger.Product,
 ) (*ledger.Product, error) {
 	var product *ledger.Product
 	missing := 0
@@ -169,12 +170,13 @@ func (b *beginner) completeProduct(
 	switch {
 	case missing == 0:
 		return product, nil
-	case product == nil && create == 0:
+	case product == nil && create == nil:
 		return nil, ErrProductNotFound
 	case product == nil:
 		// Microseconds are what the shards keep; all of them get the same time.
-		now := time.Now().UTC().Truncate(time.Microsecond)
-		product = &ledger.Product{ProductID: f.ProductID, AmountInStorage: create, CreateTime: now}
+		created := *create
+		created.CreateTime = time.Now().UTC().Truncate(time.Microsecond)
+		product = &created
 	}
 	return product, b.onEveryShard(ctx, func(ctx context.Context, i int, s *ledger.Shard) error {
 		if raised[i].Product != nil {

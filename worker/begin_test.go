@@ -66,11 +66,19 @@ func newSeller(t *testing.T, space *locktest.Space, name string, open ...*ledger
 
 func (s *seller) mustBegin(t *testing.T, product string, create int64) *tenure {
 	t.Helper()
-	tenure, err := s.begin(t.Context(), product, create)
+	tenure, err := s.begin(t.Context(), product, creation(product, create))
 	if err != nil {
 		t.Fatal(err)
 	}
 	return tenure
+}
+
+// creation is a product to be created with so many units, or nil when there are none.
+func creation(product string, units int64) *ledger.Product {
+	if units == 0 {
+		return nil
+	}
+	return &ledger.Product{ProductID: product, AmountInStorage: units}
 }
 
 // buyNow sells in this tenure or not at all.
@@ -102,7 +110,7 @@ func TestNothingIsSoldBeforeEveryShardIsFenced(t *testing.T) {
 	s.awaitBlocked(t, "us", 1)
 	begun := make(chan *tenure, 1)
 	go func() {
-		tenure, err := next.begin(patient(t), p, 0)
+		tenure, err := next.begin(patient(t), p, nil)
 		if err != nil {
 			t.Error(err)
 		}
@@ -142,7 +150,7 @@ func TestTenureNeedsEveryShard(t *testing.T) {
 	half := newSeller(t, space, "half", s.open[0], openShard(t, "us", unreachable(t)))
 	for _, create := range []int64{0, 10} {
 		var down *ShardError
-		if _, err := half.begin(t.Context(), p, create); !errors.As(err, &down) || down.Shard != "us" {
+		if _, err := half.begin(t.Context(), p, creation(p, create)); !errors.As(err, &down) || down.Shard != "us" {
 			t.Errorf("create %d: got %v, want a ShardError of us", create, err)
 		}
 		wantNoLocks(t, space)
@@ -224,7 +232,7 @@ func TestTwoCreatorsOneAmount(t *testing.T) {
 // Anybody may ask for any id; that must not fill the shards with fences.
 func TestUnknownProductLeavesNothing(t *testing.T) {
 	s, space, p := newShards(t), locktest.NewSpace(), newProduct()
-	if _, err := newSeller(t, space, "a", s.open...).begin(t.Context(), p, 0); !errors.Is(err, ErrProductNotFound) {
+	if _, err := newSeller(t, space, "a", s.open...).begin(t.Context(), p, nil); !errors.Is(err, ErrProductNotFound) {
 		t.Errorf("got %v", err)
 	}
 	for _, region := range regions {
@@ -263,7 +271,7 @@ func TestTokensBelowTheFence(t *testing.T) {
 			}
 			worker := newSeller(t, space, "a", s.open...)
 			worker.newest = func(context.Context) (int64, error) { return tt.newest, nil }
-			tenure, err := worker.begin(t.Context(), p, 0)
+			tenure, err := worker.begin(t.Context(), p, nil)
 			if tt.want == nil {
 				if err != nil || tenure.available != 3 {
 					t.Fatalf("got %v, %v", tenure, err)

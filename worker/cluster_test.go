@@ -13,6 +13,7 @@ import (
 
 	"github.com/holdfast-io/holdfast/api/cluster"
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
+	workerv1 "github.com/holdfast-io/holdfast/api/holdfast/worker/v1"
 	"github.com/holdfast-io/holdfast/api/link"
 	"github.com/holdfast-io/holdfast/deploy/local/localtest"
 	"github.com/holdfast-io/holdfast/lockmgr"
@@ -53,8 +54,12 @@ type node struct {
 	*Worker
 	holdfastv1.ProductServiceClient
 	holdfastv1.PurchaseServiceClient
-	link *link.Link
-	stop func() error // idempotent
+	holdfastv1.OrderServiceClient
+	holdfastv1.EventServiceClient
+	holdfastv1.WebhookServiceClient
+	workers workerv1.WorkerServiceClient
+	link    *link.Link
+	stop    func() error // idempotent
 }
 
 // start runs a worker until the test ends, or stop is called.
@@ -82,7 +87,10 @@ func (c *testCluster) start(t *testing.T, name string, change ...func(*Config)) 
 	n := &node{
 		Worker: w, ProductServiceClient: holdfastv1.NewProductServiceClient(conn),
 		PurchaseServiceClient: holdfastv1.NewPurchaseServiceClient(conn), link: link.New(conn, 1000),
-		stop: sync.OnceValue(func() error { cancel(); return <-ran }),
+		OrderServiceClient: holdfastv1.NewOrderServiceClient(conn),
+		EventServiceClient: holdfastv1.NewEventServiceClient(conn), WebhookServiceClient: holdfastv1.NewWebhookServiceClient(conn),
+		workers: workerv1.NewWorkerServiceClient(conn),
+		stop:    sync.OnceValue(func() error { cancel(); return <-ran }),
 	}
 	t.Cleanup(func() {
 		if err := n.stop(); err != nil {
@@ -105,16 +113,24 @@ func (n *node) create(t *testing.T, amount int64) (product string) {
 	return product
 }
 
-func (n *node) buy(ctx context.Context, product, region, request string, amount int64) (*holdfastv1.Purchase, error) {
+func (n *node) buy(
+	ctx context.Context, product, region, request string, amount int64, change ...func(*holdfastv1.CreatePurchaseRequest),
+) (*holdfastv1.Purchase, error) {
 	until := time.Now().Add(20 * time.Second) // longer than any bound that a worker keeps
-	return n.link.Sell(ctx, &holdfastv1.CreatePurchaseRequest{
+	req := &holdfastv1.CreatePurchaseRequest{
 		ProductId: product, Amount: amount, CustomerId: "ann", Region: region, RequestId: request,
-	}, until)
+	}
+	for _, f := range change {
+		f(req)
+	}
+	return n.link.Sell(ctx, req, until)
 }
 
-func (n *node) mustBuy(t *testing.T, product, region, request string, amount int64) *holdfastv1.Purchase {
+func (n *node) mustBuy(
+	t *testing.T, product, region, request string, amount int64, change ...func(*holdfastv1.CreatePurchaseRequest),
+) *holdfastv1.Purchase {
 	t.Helper()
-	p, err := n.buy(t.Context(), product, region, request, amount)
+	p, err := n.buy(t.Context(), product, region, request, amount, change...)
 	if err != nil {
 		t.Fatalf("%s: %v", request, err)
 	}

@@ -44,13 +44,22 @@
 // Service checks the region. The tenure of the product admits: the units fit,
 // so they are counted and the purchase goes to the lane of its shard; or they
 // would fit if something in flight failed, so it waits for that; or they do not
-// fit, so one read of the shard proves that the tenure is current and that the
-// request is not a repetition, and the purchase is refused. The lane commits
+// fit, so a read of every shard tells what was given back meanwhile, proves that the
+// tenure is current and that the request is not a repetition, and the purchase is refused
+// or admitted after all. The lane commits
 // and tells the tenure, which answers, or gives the units back. All that happens in the
 // goroutine that reads the link, and then in the lane's: a purchase has none of its own
 // unless it has to wait for a tenure, and a tenure has none while it sells.
 //
 // Units are counted when a purchase is sent, never when it commits.
+//
+// # What follows a purchase
+//
+// Extensions, confirmations, cancellations and returns take no units, so any worker does
+// them (changes.go), in batches of their shard. Orders are stored, held line by line in the
+// tenures of their products, and placed (orders.go); their payment is asked for by the
+// goroutine of the call (pay.go), and what follows a commit is done by the outbox
+// (outbox.go), one worker for each shard (duty.go), as are sweeps.
 //
 // # Failures
 //
@@ -75,7 +84,8 @@
 //     with LOCK_UNAVAILABLE once their deadline has passed.
 //   - A shard is away: after two pings without an answer contact is lost, and
 //     whatever needs the shard fails with SHARD_UNAVAILABLE at once until it is
-//     found again: purchases of its customers, and products without a tenure.
+//     found again: purchases of its customers, products without a tenure, and refusals,
+//     since units may have been given back there.
 //     Others go on. A purchase that may be stored there stays counted, and its
 //     tenure ends when contact is back; who wants its units is told so at once.
 //   - Nobody waits for a tenure that begins: it is abandoned after a second, so

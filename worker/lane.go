@@ -12,6 +12,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/holdfast-io/holdfast/api/link"
 	"github.com/holdfast-io/holdfast/worker/ledger"
 )
 
@@ -34,6 +35,9 @@ type shard interface {
 	RaiseAll(context.Context, []ledger.Fence) ([]ledger.Raised, error)
 	PutProducts(context.Context, []ledger.Put) ([]bool, error)
 	TheseProducts(ctx context.Context, ids []string) ([]*ledger.Product, error)
+	Readmit(context.Context, ledger.Readmission) (ledger.Outcome, error)
+	TakeAway(context.Context, ledger.Fence, *ledger.Delivery) (ledger.Outcome, error)
+	Change(context.Context, [][]ledger.Change) ([][]ledger.Changed, error)
 	Ping(context.Context) error
 }
 
@@ -45,6 +49,8 @@ type lane struct {
 	shard    shard
 	contact  *contact
 	commits  queue[*sale]
+	specials queue[*sale]
+	changes  queue[changing]
 	checks   queue[check]
 	fences   queue[raising]
 	puts     queue[putting]
@@ -63,6 +69,8 @@ type (
 	raising = question[ledger.Fence, ledger.Raised]
 	putting = question[ledger.Put, bool]        // true when it is stored
 	reading = question[string, *ledger.Product] // of the product with this id; nil when there is none
+
+	changing = question[[]ledger.Change, []ledger.Changed] // all of them or none
 )
 
 // lanes are the lanes of a worker, by shard.
@@ -77,6 +85,8 @@ func newLanes(shards []shard, log hclog.Logger) *lanes {
 	for _, s := range shards {
 		l := &lane{
 			shard: s, log: log.With("shard", s.Name()), commits: newQueue[*sale](),
+			specials: newQueue[*sale](),
+			changes:  newQueue[changing](),
 			checks:   newQueue[check](),
 			fences:   newQueue[raising](),
 			puts:     newQueue[putting](),
@@ -96,6 +106,8 @@ func (ls *lanes) run(ctx context.Context) {
 	for _, l := range ls.order {
 		g.Go(func() error { l.contact.watch(ctx); return nil })
 		g.Go(func() error { l.commits.drain(ctx, ls.batches, l.commit); return nil })
+		g.Go(func() error { l.specials.drain(ctx, 1, l.commitSpecials); return nil })
+		g.Go(func() error { l.changes.drain(ctx, 1, l.change); return nil })
 		g.Go(func() error { l.checks.drain(ctx, 1, l.verify); return nil })
 		g.Go(func() error { l.fences.drain(ctx, 1, l.raise); return nil })
 		g.Go(func() error { l.puts.drain(ctx, 1, l.put); return nil })
@@ -104,20 +116,83 @@ func (ls *lanes) run(ctx context.Context) {
 	_ = g.Wait()
 }
 
-func (ls *lanes) commit(s *sale) { ls.byShard[s.region].commits.put(s) }
+func (ls *lanes) commit(s *sale) {
+	if s.special != nil {
+		ls.byShard[s.region].specials.put(s)
+		return
+	}
+	ls.byShard[s.region].commits.put(s)
+}
 
-// verify asks the sale's own shard, which also knows its first outcome.
+// verify asks the sale's own shard, which knows its first outcome.
 func (ls *lanes) verify(s *sale) {
 	ls.byShard[s.region].checks.put(check{
-		asked: ledger.Check{
-			ProductID: s.row.ProductID, TenureID: s.row.Fence.TenureID, RequestID: s.row.RequestID,
-		},
+		asked:  s.check(s.region),
 		answer: func(c ledger.Checked, err error) { s.tenure.verified(s, c, err) },
 	})
 }
 
+// check asks a shard about the sale's tenure, and its own one about its request.
+func (s *sale) check(shard string) ledger.Check {
+	c := ledger.Check{ProductID: s.row.ProductID, TenureID: s.row.Fence.TenureID}
+	if shard == s.region && s.special == nil {
+		c.RequestID = s.row.RequestID
+	}
+	if s.limited != nil {
+		c.CustomerID = s.row.CustomerID
+	}
+	return c
+}
+
+// recount is what all shards say of a product, read after it was asked for.
+type recount struct {
+	released []int64          // in the order of the lanes
+	current  bool             // the tenure's fence is on every shard that answered
+	customer ledger.Customer  // whom the question was about
+	first    *ledger.Purchase // the earlier purchase with the sale's request id, or nil
+	err      error            // of a shard that did not answer
+}
+
+// recount asks every shard what it has given back, and tells the sale's tenure.
+func (ls *lanes) recount(s *sale) {
+	ls.ask(s.check, func(r recount) { s.tenure.recounted(s, r) })
+}
+
+// ask puts a check to every shard, and answers once when all have answered.
+func (ls *lanes) ask(of func(shard string) ledger.Check, answer func(recount)) {
+	var (
+		mu    sync.Mutex
+		r     = recount{released: make([]int64, len(ls.order)), current: true}
+		still = len(ls.order)
+	)
+	for i, l := range ls.order {
+		l.checks.put(check{asked: of(l.shard.Name()), answer: func(c ledger.Checked, err error) {
+			mu.Lock()
+			if err != nil {
+				r.err = err
+			} else {
+				r.released[i], r.current = c.Released, r.current && c.Current
+				r.customer.Taken += c.Customer.Taken
+				r.customer.Released += c.Customer.Released
+			}
+			if c.First != nil {
+				r.first = c.First
+			}
+			still--
+			last := still == 0
+			mu.Unlock()
+			if last {
+				answer(r)
+			}
+		}})
+	}
+}
+
 // commit stores a batch and tells each sale's tenure what became of it.
 func (l *lane) commit(ctx context.Context, sales []*sale) {
+	if sales = withoutLate(sales); len(sales) == 0 {
+		return
+	}
 	rows := make([]*ledger.Purchase, len(sales))
 	for i, s := range sales {
 		rows[i] = &s.row
@@ -134,6 +209,36 @@ func (l *lane) commit(ctx context.Context, sales []*sale) {
 		}
 		return
 	}
+	l.settle(ctx, sales, outcomes, err)
+}
+
+// withoutLate returns the sales that may still be decided, and tells the tenures of the
+// others.
+func withoutLate(sales []*sale) []*sale {
+	now := time.Now()
+	return slices.DeleteFunc(sales, func(s *sale) bool {
+		late := s.isLate(now)
+		if late {
+			s.tenure.committed(s, ledger.Fenced, link.ErrLate)
+		}
+		return late
+	})
+}
+
+// commitSpecials commits what is no new purchase, one after the other: there is little of it.
+func (l *lane) commitSpecials(ctx context.Context, sales []*sale) {
+	for _, s := range withoutLate(sales) {
+		outcomes := make([]ledger.Outcome, 1)
+		err := l.contact.during(context.WithoutCancel(ctx), batchTimeout, func(ctx context.Context) (err error) {
+			outcomes[0], err = s.special(ctx, l.shard, *s.row.Fence)
+			return err
+		})
+		l.settle(ctx, []*sale{s}, outcomes, err)
+	}
+}
+
+// settle tells each sale's tenure what became of the sale.
+func (l *lane) settle(ctx context.Context, sales []*sale, outcomes []ledger.Outcome, err error) {
 	if err != nil {
 		if !isContactLost(err) {
 			l.log.Error("batch not stored", "purchases", len(sales), "error", err)
@@ -188,6 +293,18 @@ func split(sales []*sale, err error) [][]*sale {
 		byProduct[s.row.ProductID] = append(byProduct[s.row.ProductID], s)
 	}
 	return slices.Collect(maps.Values(byProduct))
+}
+
+// change changes purchases. Of what the shard refuses each set has to answer for itself.
+func (l *lane) change(ctx context.Context, sets []changing) {
+	answers, err := ask(ctx, l, sets, l.shard.Change)
+	if len(sets) == 1 || !errors.As(err, new(*ledger.RefusedError)) {
+		tell(sets, answers, err)
+		return
+	}
+	for i := range sets {
+		answerAll(ctx, l, sets[i:i+1], l.shard.Change)
+	}
 }
 
 func (l *lane) verify(ctx context.Context, checks []check) {
@@ -295,22 +412,18 @@ func await[Q, A any](ctx context.Context, q *queue[question[Q, A]], asked Q) (an
 	}
 }
 
-// current reports whether a tenure is current, by one read of any one shard
-// that begins after the call: a newer tenure fences every shard before it does
-// anything.
-func (ls *lanes) current(ctx context.Context, f ledger.Fence) (bool, error) {
-	var failures error
-	for _, l := range ls.order {
-		answer, err := await(ctx, &l.checks, ledger.Check{ProductID: f.ProductID, TenureID: f.TenureID})
-		switch {
-		case err == nil:
-			return answer.Current, nil
-		case ctx.Err() != nil:
-			return false, fmt.Errorf("verify tenure: %w", ctx.Err())
-		}
-		failures = err
+// recountOf waits for what all shards say of a tenure's product, in reads that begin after
+// the call.
+func (ls *lanes) recountOf(ctx context.Context, f ledger.Fence) (recount, error) {
+	answered := make(chan recount, 1)
+	ls.ask(func(string) ledger.Check { return ledger.Check{ProductID: f.ProductID, TenureID: f.TenureID} },
+		func(r recount) { answered <- r })
+	select {
+	case r := <-answered:
+		return r, r.err
+	case <-ctx.Done():
+		return recount{}, fmt.Errorf("recount: %w", ctx.Err())
 	}
-	return false, failures
 }
 
 // queue gathers items while a batch of them is under way.

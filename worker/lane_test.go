@@ -372,25 +372,21 @@ func TestFencedProductEndsAlone(t *testing.T) {
 	}
 }
 
-// Any one shard can prove that a tenure is current, so reading what is left goes
-// on while one is away.
-func TestCurrentAsksTheNextShardWhenOneIsAway(t *testing.T) {
+// Any shard may have been given units back, by whatever worker, so what is left is known
+// only when all of them have answered.
+func TestRecountNeedsEveryShard(t *testing.T) {
 	eu, us := newSlowShard("eu"), newSlowShard("us")
 	inBubble(t, func(t *testing.T, lanes *lanes) {
-		for _, answers := range [][]error{{nil}, {errNotSent, nil}, {errNotSent, errNotSent}} {
+		for _, answers := range [][]error{{nil, nil}, {errNotSent, nil}, {nil, errNotSent}} {
 			got := make(chan error, 1)
 			go func() {
-				current, err := lanes.current(t.Context(), ledger.Fence{ProductID: "p"})
-				if err == nil && !current {
-					err = errTenureEnded
-				}
+				_, err := lanes.recountOf(t.Context(), ledger.Fence{ProductID: "p"})
 				got <- err
 			}()
 			for i, err := range answers {
 				[]*slowShard{eu, us}[i].release <- err
 			}
-			err := <-got
-			if (err == nil) != (answers[len(answers)-1] == nil) {
+			if err, want := <-got, errors.Join(answers...); (err == nil) != (want == nil) {
 				t.Errorf("shards answer %v: got %v", answers, err)
 			}
 		}

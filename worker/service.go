@@ -5,15 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/hashicorp/go-hclog"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/holdfast-io/holdfast/api/cluster"
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
 	"github.com/holdfast-io/holdfast/api/link"
 	"github.com/holdfast-io/holdfast/worker/ledger"
+	"github.com/holdfast-io/holdfast/worker/payment"
 )
 
 // service answers coordinators, which have validated the requests and filled in region
@@ -21,11 +25,20 @@ import (
 type service struct {
 	holdfastv1.UnimplementedProductServiceServer
 	holdfastv1.UnimplementedPurchaseServiceServer
+	holdfastv1.UnimplementedOrderServiceServer
+	holdfastv1.UnimplementedEventServiceServer
+	holdfastv1.UnimplementedWebhookServiceServer
 	tenures  *tenures
 	lanes    *lanes
 	topology cluster.Topology
 	shards   []*ledger.Shard
-	log      hclog.Logger
+	maxHold  time.Duration
+	watches  *watches
+
+	providers payment.Providers
+	outboxes  map[string]*outbox // by shard
+
+	log hclog.Logger
 }
 
 // CreateProduct creates within a tenure: whoever is fenced cannot create, so all
@@ -34,52 +47,82 @@ func (s *service) CreateProduct(ctx context.Context, req *holdfastv1.CreateProdu
 	if req.GetAmountInStorage() < 1 {
 		return nil, holdfastv1.FieldError(holdfastv1.ReasonInvalidField, "amount_in_storage", "must be at least 1")
 	}
-	p, available, err := s.available(ctx, req.GetProductId(), req.GetAmountInStorage())
-	if err == nil && p.AmountInStorage != req.GetAmountInStorage() {
-		err = &ProductExistsError{AmountInStorage: p.AmountInStorage}
+	asked := &ledger.Product{
+		ProductID: strings.Clone(req.GetProductId()), AmountInStorage: req.GetAmountInStorage(),
+		MaxPerCustomer: limit(req.GetMaxPerCustomer()), MaxPerPurchase: limit(req.GetMaxPerPurchase()),
+	}
+	p, available, err := s.available(ctx, req.GetProductId(), asked)
+	if err == nil {
+		err = sameProduct(p, asked)
 	}
 	if err != nil {
 		return nil, s.status(ctx, req.GetProductId(), err)
 	}
-	return product(p, available), nil
+	return s.product(ctx, p, available)
 }
 
 // GetProduct answers from the product's tenure, and begins one if need be: only
 // whoever sells knows what is left.
 func (s *service) GetProduct(ctx context.Context, req *holdfastv1.GetProductRequest) (*holdfastv1.Product, error) {
-	p, available, err := s.available(ctx, req.GetProductId(), 0)
+	p, available, err := s.available(ctx, req.GetProductId(), nil)
 	if err != nil {
 		return nil, s.status(ctx, req.GetProductId(), err)
 	}
-	return product(p, available), nil
+	return s.product(ctx, p, available)
 }
 
 // available reads a product under a tenure that is proved to be current after
 // the call began.
-func (s *service) available(ctx context.Context, productID string, create int64) (*ledger.Product, int64, error) {
+func (s *service) available(ctx context.Context, productID string, create *ledger.Product) (*ledger.Product, int64, error) {
 	for {
 		t, err := s.tenures.get(ctx, productID, create)
-		if errors.Is(err, ErrProductNotFound) && create > 0 {
+		if errors.Is(err, ErrProductNotFound) && create != nil {
 			continue // joined an attempt that was not to create it
 		}
 		if err != nil {
 			return nil, 0, err
 		}
-		available, ended := t.left()
-		if !ended {
-			current, err := s.lanes.current(ctx, t.fence)
-			if err != nil {
-				return nil, 0, err
-			}
-			if current {
-				return &t.product, available, nil
-			}
-			t.stop()
+		r, err := s.lanes.recountOf(ctx, t.fence)
+		if err != nil {
+			return nil, 0, err
 		}
+		if available, ended := t.left(r.released); !ended && r.current {
+			return &t.product, available, nil
+		}
+		t.stop()
 		if err := t.awaitGone(ctx); err != nil {
 			return nil, 0, err
 		}
 	}
+}
+
+// limit is a limit of the contract, where 0 is none.
+func limit(units int64) *int64 {
+	if units == 0 {
+		return nil
+	}
+	return &units
+}
+
+// sameProduct tells a repetition from a product that exists otherwise.
+func sameProduct(p, asked *ledger.Product) error {
+	switch {
+	case p.AmountInStorage != asked.AmountInStorage:
+		return &ProductExistsError{Field: "amount_in_storage", Value: p.AmountInStorage}
+	case !same(p.MaxPerCustomer, asked.MaxPerCustomer):
+		return &ProductExistsError{Field: maxPerCustomer, Value: unlimited(p.MaxPerCustomer)}
+	case !same(p.MaxPerPurchase, asked.MaxPerPurchase):
+		return &ProductExistsError{Field: maxPerPurchase, Value: unlimited(p.MaxPerPurchase)}
+	}
+	return nil
+}
+
+// unlimited is the inverse of limit.
+func unlimited(limit *int64) int64 {
+	if limit == nil {
+		return 0
+	}
+	return *limit
 }
 
 func (s *service) ListProducts(ctx context.Context, req *holdfastv1.ListProductsRequest) (*holdfastv1.ListProductsResponse, error) {
@@ -96,9 +139,13 @@ func (s *service) ListProducts(ctx context.Context, req *holdfastv1.ListProducts
 	if err != nil {
 		return nil, s.status(ctx, "", err)
 	}
+	delivered, err := s.delivered(ctx, products)
+	if err != nil {
+		return nil, s.status(ctx, "", err)
+	}
 	resp := &holdfastv1.ListProductsResponse{}
 	for _, p := range products {
-		resp.Products = append(resp.Products, product(&p, p.AmountInStorage-sold[p.ProductID]))
+		resp.Products = append(resp.Products, product(&p, p.AmountInStorage-sold[p.ProductID], delivered[p.ProductID]))
 	}
 	if len(products) == size {
 		resp.NextPageToken = encodeToken(products[size-1].ProductID)
@@ -108,21 +155,42 @@ func (s *service) ListProducts(ctx context.Context, req *holdfastv1.ListProducts
 
 // sold adds up the running totals of all shards.
 func (s *service) sold(ctx context.Context, products []ledger.Product) (map[string]int64, error) {
+	return s.sum(products, func(sh *ledger.Shard, ids []string) (map[string]int64, error) { return sh.Totals(ctx, ids) })
+}
+
+// delivered adds up the deliveries.
+func (s *service) delivered(ctx context.Context, products []ledger.Product) (map[string]int64, error) {
+	return s.sum(products, func(sh *ledger.Shard, ids []string) (map[string]int64, error) { return sh.Delivered(ctx, ids) })
+}
+
+// sum adds up what the shards say of products.
+func (s *service) sum(
+	products []ledger.Product, read func(*ledger.Shard, []string) (map[string]int64, error),
+) (map[string]int64, error) {
 	ids := make([]string, len(products))
 	for i, p := range products {
 		ids[i] = p.ProductID
 	}
-	sold := make(map[string]int64, len(ids))
-	for _, sh := range s.shards {
-		totals, err := sh.Totals(ctx, ids)
-		if err != nil {
-			return nil, &ShardError{Shard: sh.Name(), cause: err}
-		}
-		for id, units := range totals {
-			sold[id] += units
+	parts := make([]map[string]int64, len(s.shards))
+	var g errgroup.Group
+	for i, sh := range s.shards {
+		g.Go(func() (err error) {
+			if parts[i], err = read(sh, ids); err != nil {
+				return &ShardError{Shard: sh.Name(), cause: err}
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	sums := make(map[string]int64, len(ids))
+	for _, part := range parts {
+		for id, units := range part {
+			sums[id] += units
 		}
 	}
-	return sold, nil
+	return sums, nil
 }
 
 // order is a purchase that a coordinator waits for.
@@ -137,9 +205,14 @@ func (o *order) told(stored *ledger.Purchase, err error) {
 		o.Answer(link.Stored{}, o.service.status(o.Context(), o.Request.GetProductId(), err))
 		return
 	}
-	o.Answer(link.Stored{
-		PurchaseID: PurchaseID(o.Request.GetRegion(), stored.PurchaseID), State: states[stored.State], CreateTime: stored.CreateTime,
-	}, nil)
+	answer := link.Stored{
+		PurchaseID: PurchaseID(o.Request.GetRegion(), stored.PurchaseID), State: states[stored.State],
+		CreateTime: stored.CreateTime, Released: stored.Amount - stored.Has(),
+	}
+	if stored.ExpireTime != nil {
+		answer.ExpireTime = *stored.ExpireTime
+	}
+	o.Answer(answer, nil)
 }
 
 func (s *service) sell(sale *link.Sale) {
@@ -148,10 +221,15 @@ func (s *service) sell(sale *link.Sale) {
 		sale.Answer(link.Stored{}, err)
 		return
 	}
-	s.tenures.sell(Purchase{
+	p := Purchase{
 		ProductID: req.GetProductId(), Region: req.GetRegion(), RequestID: req.GetRequestId(),
-		Amount: req.GetAmount(), CustomerID: req.GetCustomerId(), PaymentMethod: req.GetPaymentMethod(),
-	}, &order{sale, s})
+		Amount: req.GetAmount(), CustomerID: req.GetCustomerId(), PaymentMethod: req.GetPaymentMethod(), Until: sale.Until,
+	}
+	if hold := req.GetHold(); hold != nil {
+		expires := hold.GetExpireTime().AsTime()
+		p.ExpireTime = &expires
+	}
+	s.tenures.sell(p, &order{sale, s})
 }
 
 // sells reports why a purchase cannot be sold, whatever the product's tenure says.
@@ -165,6 +243,17 @@ func (s *service) sells(req *holdfastv1.CreatePurchaseRequest) error {
 	case req.GetAmount() < 1:
 		// Admission would add what it is to take away.
 		return holdfastv1.FieldError(holdfastv1.ReasonInvalidField, "amount", "must be at least 1")
+	case req.GetHold() != nil:
+		return s.holds(req.GetHold())
+	}
+	return nil
+}
+
+// holds reports why a hold cannot be had.
+func (s *service) holds(h *holdfastv1.Hold) error {
+	latest := time.Now().Add(s.maxHold)
+	if h.GetExpireTime().AsTime().After(latest) {
+		return holdTooLong(&ledger.HoldError{Latest: latest}, map[string]string{})
 	}
 	return nil
 }
@@ -245,21 +334,42 @@ func (s *service) shardsFrom(from, region string) []*ledger.Shard {
 	return shards[i:]
 }
 
-func product(p *ledger.Product, available int64) *holdfastv1.Product {
+// product is a product as callers see it.
+func (s *service) product(ctx context.Context, p *ledger.Product, available int64) (*holdfastv1.Product, error) {
+	delivered, err := s.delivered(ctx, []ledger.Product{*p})
+	if err != nil {
+		return nil, s.status(ctx, p.ProductID, err)
+	}
+	return product(p, available, delivered[p.ProductID]), nil
+}
+
+func product(p *ledger.Product, available, delivered int64) *holdfastv1.Product {
 	return &holdfastv1.Product{
 		ProductId: p.ProductID, AmountInStorage: p.AmountInStorage, AmountAvailableForPurchase: available,
-		CreateTime: timestamppb.New(p.CreateTime),
+		CreateTime: timestamppb.New(p.CreateTime), AmountDelivered: delivered,
+		MaxPerCustomer: unlimited(p.MaxPerCustomer), MaxPerPurchase: unlimited(p.MaxPerPurchase),
 	}
 }
 
 func purchase(region string, p *ledger.Purchase) *holdfastv1.Purchase {
-	return &holdfastv1.Purchase{
+	answer := &holdfastv1.Purchase{
 		PurchaseId: PurchaseID(region, p.PurchaseID), ProductId: p.ProductID, Amount: p.Amount,
 		CustomerId: p.CustomerID, Region: region, PaymentMethod: p.PaymentMethod, RequestId: p.RequestID,
-		State: states[p.State], CreateTime: timestamppb.New(p.CreateTime),
+		State: states[p.State], CreateTime: timestamppb.New(p.CreateTime), AmountReleased: p.Amount - p.Has(),
 	}
+	if p.ExpireTime != nil {
+		answer.ExpireTime = timestamppb.New(*p.ExpireTime)
+	}
+	if p.OrderID != nil {
+		answer.OrderId = PurchaseID(region, *p.OrderID)
+	}
+	return answer
 }
 
 var states = map[ledger.State]holdfastv1.PurchaseState{
+	ledger.Held:      holdfastv1.PurchaseState_PURCHASE_STATE_HELD,
 	ledger.Confirmed: holdfastv1.PurchaseState_PURCHASE_STATE_CONFIRMED,
+	ledger.Cancelled: holdfastv1.PurchaseState_PURCHASE_STATE_CANCELLED,
+	ledger.Expired:   holdfastv1.PurchaseState_PURCHASE_STATE_EXPIRED,
+	ledger.Returned:  holdfastv1.PurchaseState_PURCHASE_STATE_RETURNED,
 }

@@ -117,6 +117,20 @@ func (s *shards) number(t *testing.T, region, sql string, args ...any) (n int64)
 	return n
 }
 
+// await returns once the question is answered with true.
+func (s *shards) await(t *testing.T, region, question string, args ...any) {
+	t.Helper()
+	for ctx := patient(t); ; {
+		var so bool
+		if err := s.raw[region].QueryRow(ctx, question, args...).Scan(&so); err != nil {
+			t.Fatalf("%s: %s: %v", region, question, err)
+		}
+		if so {
+			return
+		}
+	}
+}
+
 // lockFence keeps a product's fence row locked until the returned func is called.
 func (s *shards) lockFence(t *testing.T, region, product string) (unlock func()) {
 	t.Helper()
@@ -146,7 +160,7 @@ func (s *shards) token(t *testing.T, region, product string) int64 {
 func (s *shards) sold(t *testing.T, product string) (units int64) {
 	t.Helper()
 	for region := range s.raw {
-		units += s.number(t, region, "SELECT coalesce(sum(amount), 0) FROM purchases WHERE product_id = $1", product)
+		units += s.number(t, region, "SELECT coalesce(sum(amount + readmitted - released), 0) FROM purchases WHERE product_id = $1", product)
 	}
 	return units
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/holdfast-io/holdfast/api/cluster"
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
+	"github.com/holdfast-io/holdfast/api/link"
 	"github.com/holdfast-io/holdfast/worker/ledger"
 )
 
@@ -23,6 +24,7 @@ import (
 func (s *service) status(ctx context.Context, productID string, err error) error {
 	var (
 		stock  *InsufficientStockError
+		limit  *LimitError
 		exists *ProductExistsError
 		shard  *ShardError
 		lock   *LockError
@@ -33,15 +35,21 @@ func (s *service) status(ctx context.Context, productID string, err error) error
 	case errors.As(err, &stock):
 		return holdfastv1.Error(codes.FailedPrecondition, holdfastv1.ReasonInsufficientStock, err.Error(),
 			map[string]string{"product_id": productID, "available": strconv.FormatInt(stock.Available, 10)})
+	case errors.As(err, &limit):
+		return limitStatus(productID, limit)
 	case errors.Is(err, ErrProductNotFound):
 		return holdfastv1.Error(codes.NotFound, holdfastv1.ReasonProductNotFound,
 			fmt.Sprintf("product_id: there is no product %q", productID), map[string]string{"product_id": productID})
 	case errors.Is(err, errRequestIDReused):
 		return holdfastv1.FieldError(holdfastv1.ReasonRequestIDReused, "request_id", err.Error())
+	case errors.Is(err, errPastHold):
+		return pastHold()
+	case errors.Is(err, link.ErrLate):
+		return link.ErrLate
 	case errors.As(err, &exists):
 		return holdfastv1.Error(codes.AlreadyExists, holdfastv1.ReasonProductExists,
-			fmt.Sprintf("amount_in_storage: product %q %v and cannot be changed", productID, err),
-			map[string]string{"product_id": productID, "amount_in_storage": strconv.FormatInt(exists.AmountInStorage, 10)})
+			fmt.Sprintf("%s: product %q %v and cannot be changed", exists.Field, productID, err),
+			map[string]string{"product_id": productID, exists.Field: strconv.FormatInt(exists.Value, 10)})
 	case errors.Is(err, ErrDraining):
 		return drainingStatus()
 	case ctx.Err() != nil:
@@ -66,6 +74,20 @@ func (s *service) status(ctx context.Context, productID string, err error) error
 	}
 	s.log.Error("internal error", "product", productID, "error", err)
 	return holdfastv1.Error(codes.Internal, "INTERNAL", "internal error", nil)
+}
+
+// limitStatus tells by which limit a purchase is refused.
+func limitStatus(productID string, e *LimitError) error {
+	metadata := map[string]string{"product_id": productID, e.Limit: strconv.FormatInt(e.Max, 10)}
+	if e.Limit == maxPerCustomer {
+		metadata["has"] = strconv.FormatInt(e.Has, 10)
+	}
+	return holdfastv1.Error(codes.FailedPrecondition, holdfastv1.ReasonLimitExceeded,
+		fmt.Sprintf("amount: %v", e), metadata)
+}
+
+func pastHold() error {
+	return holdfastv1.FieldError(holdfastv1.ReasonInvalidField, "hold.expire_time", errPastHold.Error())
 }
 
 func drainingStatus() error {

@@ -26,9 +26,10 @@ func TestErrorsTellWhatToDo(t *testing.T) {
 		reason string
 	}{
 		{&InsufficientStockError{Available: 3}, codes.FailedPrecondition, holdfastv1.ReasonInsufficientStock},
+		{&LimitError{Limit: maxPerPurchase, Max: 3}, codes.FailedPrecondition, holdfastv1.ReasonLimitExceeded},
 		{ErrProductNotFound, codes.NotFound, holdfastv1.ReasonProductNotFound},
 		{errRequestIDReused, codes.InvalidArgument, holdfastv1.ReasonRequestIDReused},
-		{&ProductExistsError{AmountInStorage: 3}, codes.AlreadyExists, holdfastv1.ReasonProductExists},
+		{&ProductExistsError{Field: "amount_in_storage", Value: 3}, codes.AlreadyExists, holdfastv1.ReasonProductExists},
 		{ErrDraining, codes.Unavailable, holdfastv1.ReasonWorkerDraining},
 		{shard(ledger.ErrNotSent), codes.Unavailable, holdfastv1.ReasonShardUnavailable},
 		{shard(fmt.Errorf("raise: %w", ledger.ErrFenced)), codes.Unavailable, holdfastv1.ReasonFenced},

@@ -1,12 +1,14 @@
 package worker
 
 import (
+	"context"
 	"errors"
 	"sync"
 	"time"
 
 	"github.com/google/uuid"
 
+	"github.com/holdfast-io/holdfast/api/link"
 	"github.com/holdfast-io/holdfast/lockmgr"
 	"github.com/holdfast-io/holdfast/worker/ledger"
 )
@@ -27,13 +29,15 @@ type tenure struct {
 	onEnd   func()        // called once when that is so; set before anything is admitted
 
 	mu        sync.Mutex
-	available int64 // units that may still be admitted
-	inFlight  int64 // units sent to a lane and not settled
-	doubtful  int64 // units that may be stored in a shard that does not answer
-	doubt     error // what those are told who would need them
-	unsettled int   // sales sent to a lane, to commit or to verify
+	available int64   // units that may still be admitted
+	released  []int64 // units that each shard has given back, as far as is known; of available
+	inFlight  int64   // units sent to a lane and not settled
+	doubtful  int64   // units that may be stored in a shard that does not answer
+	doubt     error   // what those are told who would need them
+	unsettled int     // sales sent to a lane, to commit or to verify
 	pending   pending
-	waiting   []*sale // would fit if something in flight failed, oldest first
+	waiting   []*sale    // would fit if something in flight failed, oldest first
+	customers *customers // nil when nothing limits them
 	ended     bool
 	lastUsed  time.Time
 	idle      *time.Timer // looks at lastUsed at times; nil when nothing does
@@ -44,13 +48,20 @@ type tenure struct {
 	gone    chan struct{} // closed when its lock is released as well
 }
 
-// sale is one purchase on its way, and all buyers that wait for it.
+// sale is one purchase on its way, and all buyers that wait for it. So is whatever else
+// takes units.
 type sale struct {
 	region   string
 	row      ledger.Purchase
+	special  special   // nil for a purchase
+	until    time.Time // when it must be decided; zero for never
 	tenure   *tenure
-	replayed bool  // met an earlier purchase at commit
-	left     int64 // what was available when it was found not to fit
+	replayed bool // met an earlier purchase at commit
+	past     bool // is a hold that would be over when it begins
+	short    shortage
+	limited  *account // its customer's, while that is read
+	room     shortage // of its customer's limit
+	account  *account // its customer's, once it is counted there
 
 	first  told   // the buyer who came first
 	others []told // with the same request id
@@ -62,11 +73,22 @@ func (s *sale) key() saleKey { return saleKey{s.region, s.row.RequestID} }
 // call the tenure.
 type told func(stored *ledger.Purchase, err error)
 
-func newTenure(f ledger.Fence, p ledger.Product, available int64, lock *lockmgr.Lock, lanes *lanes) *tenure {
+// special commits, alone, what takes units and is no new purchase.
+type special func(ctx context.Context, s shard, f ledger.Fence) (ledger.Outcome, error)
+
+// shortage is what the tenure could have had of its product when a sale was found not to
+// fit, and what it knew by then to be given back. What the shards have given back is read
+// after that; so if the sale does not fit with that either, there was a moment since it
+// came in which it did not fit.
+type shortage struct{ available, possible, released int64 }
+
+func newTenure(
+	f ledger.Fence, p ledger.Product, available int64, released []int64, lock *lockmgr.Lock, lanes *lanes,
+) *tenure {
 	now := time.Now()
 	return &tenure{
-		fence: f, product: p, available: available, lock: lock, lanes: lanes, began: now, lastUsed: now,
-		over: make(chan struct{}), onEnd: func() {},
+		fence: f, product: p, available: available, released: released, lock: lock, lanes: lanes,
+		customers: newCustomers(&p), began: now, lastUsed: now, over: make(chan struct{}), onEnd: func() {},
 	}
 }
 
@@ -85,9 +107,15 @@ func (t *tenure) admit(p Purchase, buyer told) error {
 			return errRequestIDReused
 		}
 		s.others = append(s.others, buyer)
+		if s.until.Before(p.Until) {
+			s.until = p.Until
+		}
 		return nil
 	}
-	s := &sale{region: p.Region, row: p.row(&t.fence), tenure: t, first: buyer}
+	if limit := t.product.MaxPerPurchase; limit != nil && p.Amount > *limit && p.special == nil {
+		return &LimitError{Limit: maxPerPurchase, Max: *limit}
+	}
+	s := &sale{region: p.Region, row: p.row(&t.fence), special: p.special, until: p.Until, tenure: t, first: buyer}
 	t.pending.add(s)
 	t.place(s)
 	return nil
@@ -117,10 +145,27 @@ func (t *tenure) place(s *sale) {
 	if t.unsettled == 0 {
 		t.moved = time.Now()
 	}
+	now := time.Now()
+	if s.isLate(now) {
+		t.finish(s, nil, link.ErrLate)
+		return
+	}
+	if s.special == nil && s.row.ExpireTime != nil && !s.row.ExpireTime.After(now) {
+		// A hold cannot begin like that, but it may be a repetition of one that did not.
+		s.past = true
+		t.unsettled++
+		t.lanes.verify(s)
+		return
+	}
+	if !t.withinLimit(s) {
+		return
+	}
 	switch judge(s.row.Amount, t.available, t.inFlight) {
 	case fits:
 		t.available -= s.row.Amount
 		t.inFlight += s.row.Amount
+		s.account = t.customers.of(s)
+		s.account.count(s.row.Amount)
 		t.unsettled++
 		t.lanes.commit(s)
 	case mightFit:
@@ -131,9 +176,32 @@ func (t *tenure) place(s *sale) {
 			t.finish(s, nil, t.doubt)
 			return
 		}
-		s.left = t.available
+		s.short = shortage{t.available, t.available + t.inFlight, t.givenBack()}
 		t.unsettled++
-		t.lanes.verify(s)
+		t.lanes.recount(s)
+	}
+}
+
+// isLate reports whether a sale must not be decided any more: the worker was paused, say, and
+// the buyer may have been told what another one decided.
+func (s *sale) isLate(now time.Time) bool { return !s.until.IsZero() && now.After(s.until) }
+
+// givenBack is what is known to be given back. Caller holds mu.
+func (t *tenure) givenBack() (units int64) {
+	for _, r := range t.released {
+		units += r
+	}
+	return units
+}
+
+// learn takes in what the shards have given back, in the order of the lanes. What is
+// known only ever grows, and answers come in any order. Caller holds mu.
+func (t *tenure) learn(released []int64) {
+	for i, units := range released {
+		if units > t.released[i] {
+			t.available += units - t.released[i]
+			t.released[i] = units
+		}
 	}
 }
 
@@ -152,6 +220,7 @@ func (t *tenure) committed(s *sale, outcome ledger.Outcome, err error) {
 	case errors.Is(err, errInDoubt):
 		// They stay counted here too, until the tenure ends with the doubt.
 		t.inFlight -= s.row.Amount
+		s.account.stored(s.row.Amount, true)
 		t.doubtful += s.row.Amount
 		t.doubt = err
 		t.finish(s, nil, err)
@@ -160,7 +229,11 @@ func (t *tenure) committed(s *sale, outcome ledger.Outcome, err error) {
 		t.finish(s, nil, err)
 	case outcome == ledger.Inserted:
 		t.inFlight -= s.row.Amount
+		s.account.stored(s.row.Amount, false)
 		t.finish(s, &s.row, nil)
+	case outcome == ledger.Replayed && s.special != nil:
+		t.giveBack(s)
+		t.finish(s, nil, errTakenBefore)
 	case outcome == ledger.Replayed:
 		t.giveBack(s)
 		s.replayed = true
@@ -171,12 +244,13 @@ func (t *tenure) committed(s *sale, outcome ledger.Outcome, err error) {
 }
 
 func (t *tenure) giveBack(s *sale) {
+	s.account.uncount(s.row.Amount)
 	t.inFlight -= s.row.Amount
 	t.available += s.row.Amount
 }
 
-// verified is told by the lane what a read of the shard says of a sale that
-// does not fit, or that met an earlier one.
+// verified is told by the lane what a read of the sale's own shard says of a sale that met
+// an earlier one, or that can only be a repetition.
 func (t *tenure) verified(s *sale, c ledger.Checked, err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -185,15 +259,55 @@ func (t *tenure) verified(s *sale, c ledger.Checked, err error) {
 	switch {
 	case err != nil:
 		t.finish(s, nil, err)
-	case c.First != nil && sameContent(c.First, s.asPurchase()):
-		t.finish(s, c.First, nil)
-	case c.First != nil:
+	case t.repeats(s, c.First):
+	case s.past && c.Current:
+		t.finish(s, nil, errPastHold)
+	default:
+		t.end() // what it met is not there: the shard is another one than it was
+		t.finish(s, nil, errTenureEnded)
+	}
+}
+
+// repeats finishes a sale that repeats a purchase which is stored.
+func (t *tenure) repeats(s *sale, first *ledger.Purchase) bool {
+	switch {
+	case first == nil:
+		return false
+	case sameContent(first, s.asPurchase()):
+		t.finish(s, first, nil)
+	default:
 		t.finish(s, nil, errRequestIDReused)
-	case !c.Current || s.replayed:
+	}
+	return true
+}
+
+// recounted is told by the lanes what a read of every shard says of a sale that does not
+// fit.
+func (t *tenure) recounted(s *sale, r recount) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.unsettled--
+	t.moved = time.Now()
+	t.learn(r.released)
+	more := t.givenBack() - s.short.released
+	switch {
+	case t.repeats(s, r.first):
+	case !r.current:
 		t.end()
 		t.finish(s, nil, errTenureEnded)
+	case r.err != nil:
+		t.finish(s, nil, r.err)
+	case s.limited != nil:
+		t.limitRead(s, r.customer)
+	case s.row.Amount > s.short.possible+more:
+		t.finish(s, nil, &InsufficientStockError{Available: s.short.available + more})
+	case t.ended:
+		t.finish(s, nil, errTenureEnded)
 	default:
-		t.finish(s, nil, &InsufficientStockError{Available: s.left})
+		t.place(s)
+	}
+	if more > 0 {
+		t.retryWaiting()
 	}
 }
 
@@ -254,11 +368,13 @@ func (t *tenure) signalSettled() {
 	}
 }
 
-// left is what may still be admitted now.
-func (t *tenure) left() (available int64, ended bool) {
+// left is what may still be admitted now, with what the shards have given back.
+func (t *tenure) left(released []int64) (available int64, ended bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.lastUsed = time.Now()
+	t.learn(released)
+	t.retryWaiting()
 	return t.available, t.ended
 }
 
@@ -291,7 +407,8 @@ func (t *tenure) stopWhenIdle(limit time.Duration) {
 func (s *sale) asPurchase() Purchase {
 	return Purchase{
 		ProductID: s.row.ProductID, Region: s.region, RequestID: s.row.RequestID, Amount: s.row.Amount,
-		CustomerID: s.row.CustomerID, PaymentMethod: s.row.PaymentMethod,
+		CustomerID: s.row.CustomerID, PaymentMethod: s.row.PaymentMethod, ExpireTime: s.row.ExpireTime,
+		OrderID: s.row.OrderID, UnitPrice: s.row.UnitPrice,
 	}
 }
 
@@ -300,6 +417,12 @@ type Purchase struct {
 	ProductID, Region, RequestID string
 	Amount                       int64
 	CustomerID, PaymentMethod    string
+	ExpireTime                   *time.Time // of a hold; nil for a purchase that is confirmed at once
+	OrderID                      *uuid.UUID // nil when it stands alone
+	UnitPrice                    *int64     // nil when nothing is paid here
+	Until                        time.Time  // when it must be decided; zero for never
+
+	special special // of what takes units and is no new purchase
 }
 
 // row is the purchase as it is to be stored. The id is in order of time
@@ -307,12 +430,19 @@ type Purchase struct {
 func (p Purchase) row(fence *ledger.Fence) ledger.Purchase {
 	return ledger.Purchase{
 		PurchaseID: uuid.Must(uuid.NewV7()), ProductID: p.ProductID, RequestID: p.RequestID, Amount: p.Amount,
-		CustomerID: p.CustomerID, PaymentMethod: p.PaymentMethod, Fence: fence,
+		CustomerID: p.CustomerID, PaymentMethod: p.PaymentMethod, ExpireTime: p.ExpireTime,
+		OrderID: p.OrderID, UnitPrice: p.UnitPrice, Fence: fence,
 	}
 }
 
-// sameContent tells a repetition from a request id that was used twice.
+// sameContent tells a repetition from a request id that was used twice. When a hold ends is
+// reckoned from when it was asked for, so a repetition may have another end.
 func sameContent(row *ledger.Purchase, p Purchase) bool {
 	return row.ProductID == p.ProductID && row.Amount == p.Amount &&
-		row.CustomerID == p.CustomerID && row.PaymentMethod == p.PaymentMethod
+		row.CustomerID == p.CustomerID && row.PaymentMethod == p.PaymentMethod &&
+		(row.ExpireTime == nil) == (p.ExpireTime == nil) &&
+		same(row.OrderID, p.OrderID) && same(row.UnitPrice, p.UnitPrice)
 }
+
+// same compares what may not be there.
+func same[T comparable](a, b *T) bool { return a == b || a != nil && b != nil && *a == *b }

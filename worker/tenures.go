@@ -18,7 +18,7 @@ import (
 // tenures are the tenures of a worker: at most one of each product, begun when
 // a purchase first needs it.
 type tenures struct {
-	begin    func(ctx context.Context, productID string, create int64) (*tenure, error)
+	begin    func(ctx context.Context, productID string, create *ledger.Product) (*tenure, error)
 	minimum  time.Duration // how long a tenure lasts though others want the product
 	idle     time.Duration // how long it lasts without use
 	metrics  *metrics
@@ -63,8 +63,8 @@ var errAbandoned = errors.New("nobody waits for the tenure any more")
 
 // get returns the tenure of a product, and begins one if there is none. A
 // beginning tenure is shared by all who ask, and goes on for a while when they leave.
-// With create > 0 a product that no shard knows is created with that amount.
-func (ts *tenures) get(ctx context.Context, productID string, create int64) (*tenure, error) {
+// With create != nil a product that no shard knows is created with that amount.
+func (ts *tenures) get(ctx context.Context, productID string, create *ledger.Product) (*tenure, error) {
 	for {
 		s, ready, err := ts.slot(productID, create)
 		if err != nil {
@@ -102,7 +102,7 @@ func (ts *tenures) leave(s *slot) {
 	})
 }
 
-func (ts *tenures) slot(productID string, create int64) (s *slot, ready bool, err error) {
+func (ts *tenures) slot(productID string, create *ledger.Product) (s *slot, ready bool, err error) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	if s := ts.byProduct[productID]; s != nil {
@@ -124,7 +124,7 @@ func (ts *tenures) slot(productID string, create int64) (s *slot, ready bool, er
 }
 
 // run begins the tenure of a slot.
-func (ts *tenures) run(ctx context.Context, s *slot, productID string, create int64) {
+func (ts *tenures) run(ctx context.Context, s *slot, productID string, create *ledger.Product) {
 	s.tenure, s.err = ts.begin(ctx, productID, create)
 	if s.err != nil {
 		switch {
@@ -292,7 +292,7 @@ func (ts *tenures) admitted(t *tenure, p Purchase, b buyer) bool {
 
 // sellLater has a tenure begin if need be.
 func (ts *tenures) sellLater(p Purchase, b buyer) {
-	t, err := ts.get(b.Context(), p.ProductID, 0)
+	t, err := ts.get(b.Context(), p.ProductID, nil)
 	if err != nil {
 		b.told(nil, err)
 		return

@@ -36,13 +36,13 @@ func newDesk(t *testing.T, space *locktest.Space, owner string) *desk {
 	d := &desk{eu: eu, locks: space.Join(owner)}
 	d.tenures = newTenures(200*time.Millisecond, time.Minute, newMetrics(prometheus.NewRegistry()))
 	d.starting, d.stop = context.WithCancel(context.Background())
-	d.begin = func(ctx context.Context, product string, _ int64) (*tenure, error) {
+	d.begin = func(ctx context.Context, product string, _ *ledger.Product) (*tenure, error) {
 		lock, err := d.locks.Acquire(ctx, product)
 		if err != nil {
 			return nil, &LockError{cause: err}
 		}
 		f := ledger.Fence{ProductID: product, Token: lock.Token()}
-		return newTenure(f, ledger.Product{ProductID: product}, 1000, lock, lanes), nil
+		return newTenure(f, ledger.Product{ProductID: product}, 1000, make([]int64, 1), lock, lanes), nil
 	}
 	t.Cleanup(func() {
 		d.stop()
@@ -230,7 +230,7 @@ func TestDrainSellsWhatItHasNotLetGoOf(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDesk(t, locktest.NewSpace(), "a")
 		begin, letGo := d.begin, make(chan struct{})
-		d.begin = func(ctx context.Context, product string, create int64) (*tenure, error) {
+		d.begin = func(ctx context.Context, product string, create *ledger.Product) (*tenure, error) {
 			tn, err := begin(ctx, product, create)
 			lock := tn.lock
 			tn.lock = lockmgr.NewLock(t.Context(), product, lock.Token(), lock.OnContended, func(ctx context.Context) error {
@@ -318,7 +318,7 @@ func TestTenureThatNobodyWaitsForIsAbandoned(t *testing.T) {
 		began := make(chan context.Context, 2)
 		ts := newTenures(0, time.Minute, newMetrics(prometheus.NewRegistry()))
 		ts.starting = t.Context()
-		ts.begin = func(ctx context.Context, _ string, _ int64) (*tenure, error) {
+		ts.begin = func(ctx context.Context, _ string, _ *ledger.Product) (*tenure, error) {
 			began <- ctx
 			<-ctx.Done()
 			return nil, &LockError{cause: ctx.Err()}
@@ -329,7 +329,7 @@ func TestTenureThatNobodyWaitsForIsAbandoned(t *testing.T) {
 			go func() {
 				defer close(left)
 				defer cancel()
-				if _, err := ts.get(ctx, "p", 0); !errors.Is(err, context.DeadlineExceeded) {
+				if _, err := ts.get(ctx, "p", nil); !errors.Is(err, context.DeadlineExceeded) {
 					t.Errorf("got %v", err)
 				}
 			}()

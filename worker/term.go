@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"google.golang.org/grpc"
@@ -51,7 +52,14 @@ func (w *Worker) openTerm(ctx context.Context, view cluster.View) (*term, error)
 	}
 	t.tenures = newTenures(w.cfg.MinimumTenure, w.cfg.IdleTenure, w.metrics)
 	t.tenures.begin = b.begin
-	t.service = &service{tenures: t.tenures, lanes: t.lanes, topology: t.topology, shards: t.shards, log: w.log}
+	t.service = &service{
+		tenures: t.tenures, lanes: t.lanes, topology: t.topology, shards: t.shards, maxHold: w.cfg.MaxHold, log: w.log,
+		providers: w.cfg.Providers, outboxes: map[string]*outbox{},
+		watches: newWatches(t.shards, w.cfg.MaxWatches, w.log),
+	}
+	for _, s := range t.shards {
+		t.service.outboxes[s.Name()] = newOutbox(s, w.cfg.Providers, w.log)
+	}
 	return t, nil
 }
 
@@ -126,6 +134,11 @@ func (t *term) run(ctx context.Context, w *Worker) (next *term, err error) {
 	lanesDone := make(chan struct{})
 	go func() { t.lanes.run(base); close(lanesDone) }()
 
+	onDuty, endDuties := context.WithCancel(base)
+	defer endDuties()
+	var duties sync.WaitGroup
+	duties.Go(func() { w.doDuties(onDuty, t) })
+
 	w.front.serve(t.service)
 	steps := 1 // to the next term, which every worker begins now: nobody could sell meanwhile
 	select {
@@ -135,6 +148,8 @@ func (t *term) run(ctx context.Context, w *Worker) (next *term, err error) {
 		next, err = w.openTerm(ctx, view)
 	}
 	stopSelling()
+	endDuties()
+	t.service.watches.end() // who watches goes on at another worker
 	drainCtx, cancel := context.WithTimeout(base, w.cfg.DrainTimeout)
 	defer cancel()
 	// Whoever comes meanwhile waits for the product's lock to be given back, and
@@ -142,6 +157,8 @@ func (t *term) run(ctx context.Context, w *Worker) (next *term, err error) {
 	err = errors.Join(err, t.tenures.drain(drainCtx, steps))
 	w.front.serve(nil)
 	t.takeover.background.Wait()
+	duties.Wait()
+	t.service.watches.close()
 	stopLanes()
 	<-lanesDone
 	t.close()

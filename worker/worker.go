@@ -25,6 +25,7 @@ import (
 	workerv1 "github.com/holdfast-io/holdfast/api/holdfast/worker/v1"
 	"github.com/holdfast-io/holdfast/api/link"
 	"github.com/holdfast-io/holdfast/lockmgr"
+	"github.com/holdfast-io/holdfast/worker/payment"
 )
 
 // Config says what a worker needs. Fields without a default are required.
@@ -35,6 +36,7 @@ type Config struct {
 	DSNs      map[string]string // by shard; every shard of the topology
 	Logger    hclog.Logger
 	Metrics   prometheus.Registerer // one of its own when nil
+	Providers payment.Providers     // of payments; none when empty
 
 	LockTTL       time.Duration // 15 s
 	MinimumTenure time.Duration // 200 ms; others wait this long for a product at least
@@ -42,6 +44,11 @@ type Config struct {
 	BeginTimeout  time.Duration // 10 s; to lock and fence one product
 	DrainTimeout  time.Duration // 10 s
 	MaxInFlight   int           // 50,000; purchases under way, of all coordinators
+	MaxHold       time.Duration // 24 h; for which a hold lasts at most, however often it is extended
+	MaxWatches    int           // 10,000; watches of events and of products
+	Webhooks      WebhookConfig
+	AuditInterval time.Duration // 10 min; between recounts of all shards; negative: never
+	SweepInterval time.Duration // 1 s; between looks for holds whose time is up; negative: never
 }
 
 func (c *Config) validate() error {
@@ -54,6 +61,10 @@ func (c *Config) validate() error {
 		return errors.New("worker: etcd client is required")
 	case c.MaxInFlight < 0:
 		return errors.New("worker: max-in-flight must be at least 1")
+	case c.MaxWatches < 0:
+		return errors.New("worker: max-watches must be at least 1")
+	case c.MaxHold < 0:
+		return errors.New("worker: max-hold must be above 0")
 	}
 	c.LockTTL = cmp.Or(c.LockTTL, 15*time.Second)
 	c.MinimumTenure = cmp.Or(c.MinimumTenure, 200*time.Millisecond)
@@ -61,6 +72,11 @@ func (c *Config) validate() error {
 	c.BeginTimeout = cmp.Or(c.BeginTimeout, 10*time.Second)
 	c.DrainTimeout = cmp.Or(c.DrainTimeout, 10*time.Second)
 	c.MaxInFlight = cmp.Or(c.MaxInFlight, 50_000)
+	c.MaxWatches = cmp.Or(c.MaxWatches, 10_000)
+	c.MaxHold = cmp.Or(c.MaxHold, 24*time.Hour)
+	c.Webhooks.complete()
+	c.AuditInterval = cmp.Or(c.AuditInterval, 10*time.Minute)
+	c.SweepInterval = cmp.Or(c.SweepInterval, time.Second)
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
 	}
@@ -79,6 +95,7 @@ type Worker struct {
 	cfg   Config
 	self  cluster.Worker
 	locks *lockmgr.Manager
+	duty  *lockmgr.Manager // for what one worker does for all
 	log   hclog.Logger
 	front *front
 	term  *term // owned by New, then by Run
@@ -118,6 +135,13 @@ func New(ctx context.Context, cfg Config) (*Worker, error) {
 	if err != nil {
 		return nil, fmt.Errorf("worker: %w", err)
 	}
+	w.duty, err = lockmgr.New(lockmgr.Config{
+		Client: cfg.Directory.Client, Prefix: cfg.Directory.DutyPrefix(), Owner: string(owner), TTL: dutyTTL,
+		Logger: cfg.Logger.Named("duty"),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("worker: %w", err)
+	}
 	w.term, err = w.openTerm(ctx, view)
 	return w, err
 }
@@ -134,6 +158,7 @@ func (w *Worker) Run(ctx context.Context, listener net.Listener) error {
 	server, healthServer := w.grpcServer(links)
 	var parts errgroup.Group
 	parts.Go(func() error { return ended(base, w.locks.Run(base)) })
+	parts.Go(func() error { return ended(base, w.duty.Run(base)) })
 	parts.Go(func() error { return ended(base, w.watchTopology(base)) })
 
 	serving, stopServing := context.WithCancel(ctx)
@@ -209,14 +234,44 @@ func (w *Worker) grpcServer(links *link.Server) (*grpc.Server, *health.Server) {
 	server := grpc.NewServer(
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 5 * time.Second, Timeout: 5 * time.Second}),
 		grpc.InitialWindowSize(link.StreamWindow), grpc.InitialConnWindowSize(link.ConnWindow),
+		grpc.UnaryInterceptor(link.RefuseLate),
 	)
 	holdfastv1.RegisterProductServiceServer(server, w.front)
 	holdfastv1.RegisterPurchaseServiceServer(server, w.front)
-	workerv1.RegisterWorkerServiceServer(server, links)
+	holdfastv1.RegisterOrderServiceServer(server, w.front)
+	holdfastv1.RegisterEventServiceServer(server, w.front)
+	holdfastv1.RegisterWebhookServiceServer(server, w.front)
+	workerv1.RegisterWorkerServiceServer(server, forCoordinators{links, w.front})
 	healthServer := health.NewServer()
 	healthServer.SetServingStatus(w.self.Instance, healthpb.HealthCheckResponse_SERVING)
 	healthpb.RegisterHealthServer(server, healthServer)
 	return server, healthServer
+}
+
+// forCoordinators is what a worker answers beside the public contract.
+type forCoordinators struct {
+	*link.Server
+	front *front
+}
+
+// Readmit is part of workerv1.WorkerServiceServer.
+func (f forCoordinators) Readmit(ctx context.Context, req *workerv1.ReadmitRequest) (*holdfastv1.Purchase, error) {
+	return pass(ctx, f.front, req, (*service).readmit)
+}
+
+// OpenOrder is part of workerv1.WorkerServiceServer, as are the next two.
+func (f forCoordinators) OpenOrder(ctx context.Context, req *workerv1.OpenOrderRequest) (*workerv1.OpenOrderResponse, error) {
+	return pass(ctx, f.front, req, (*service).openOrder)
+}
+
+// HoldLine holds a line of an order.
+func (f forCoordinators) HoldLine(ctx context.Context, req *workerv1.HoldLineRequest) (*holdfastv1.Purchase, error) {
+	return pass(ctx, f.front, req, (*service).holdLine)
+}
+
+// CloseOrder places an order or has it fail.
+func (f forCoordinators) CloseOrder(ctx context.Context, req *workerv1.CloseOrderRequest) (*holdfastv1.Order, error) {
+	return pass(ctx, f.front, req, (*service).closeOrder)
 }
 
 // ended drops the error of a part that stopped because it was told to.

@@ -40,6 +40,10 @@ type Directory struct {
 // LockPrefix is where the workers of the cluster keep their locks.
 func (d Directory) LockPrefix() string { return d.Prefix + "locks/" }
 
+// DutyPrefix is where they keep the locks of what one worker does for all, such as
+// expiring the holds of a shard.
+func (d Directory) DutyPrefix() string { return d.Prefix + "duties/" }
+
 func (d Directory) base() string        { return d.Prefix + "cluster/" }
 func (d Directory) idKey() string       { return d.base() + "id" }
 func (d Directory) topologyKey() string { return d.base() + "topology" }

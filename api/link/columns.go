@@ -16,6 +16,7 @@ import (
 type numbered struct {
 	number uint64
 	req    *holdfastv1.CreatePurchaseRequest
+	until  time.Time // when it must be decided
 }
 
 // Stored is what a worker tells of a purchase that is stored. All else of it is as it was
@@ -23,7 +24,9 @@ type numbered struct {
 type Stored struct {
 	PurchaseID string
 	State      holdfastv1.PurchaseState
-	CreateTime time.Time // to the microsecond
+	CreateTime time.Time // to the microsecond, as is the next
+	ExpireTime time.Time // zero when it was never held
+	Released   int64     // units given back
 }
 
 // decided is an answer on its way to the coordinator.
@@ -47,10 +50,17 @@ func packSales(sales []numbered) *workerv1.SellRequest {
 	n := len(sales)
 	msg := &workerv1.SellRequest{
 		Numbers: make([]uint64, n), Amounts: make([]int64, n), TextLengths: make([]uint32, 0, n*textsOfAPurchase),
+		Untils: make([]int64, n),
 	}
 	size := 0
 	for i, s := range sales {
-		msg.Numbers[i], msg.Amounts[i] = s.number, s.req.GetAmount()
+		msg.Numbers[i], msg.Amounts[i], msg.Untils[i] = s.number, s.req.GetAmount(), s.until.UnixMilli()
+		if hold := s.req.GetHold(); hold != nil {
+			if msg.ExpireTimes == nil {
+				msg.ExpireTimes = make([]int64, n)
+			}
+			msg.ExpireTimes[i] = hold.GetExpireTime().AsTime().UnixMicro()
+		}
 		for _, text := range textsOf(s.req) {
 			msg.TextLengths = append(msg.TextLengths, uint32(len(text)))
 			size += len(text)
@@ -75,7 +85,8 @@ const together = 16
 // than the purchase must clone it.
 func unpackSales(msg *workerv1.SellRequest) ([]numbered, error) {
 	n, text, lengths := len(msg.GetNumbers()), msg.GetTexts(), msg.GetTextLengths()
-	if len(lengths) != n*textsOfAPurchase || len(msg.GetAmounts()) != n {
+	if len(lengths) != n*textsOfAPurchase || len(msg.GetAmounts()) != n || len(msg.GetUntils()) != n ||
+		!fits(msg.GetExpireTimes(), n) {
 		return nil, errUneven
 	}
 	sales := make([]numbered, 0, n)
@@ -93,7 +104,12 @@ func unpackSales(msg *workerv1.SellRequest) ([]numbered, error) {
 			r.ProductId, r.CustomerId, r.Region = texts[0], texts[1], texts[2]
 			r.PaymentMethod, r.RequestId = texts[3], texts[4]
 			r.Amount = msg.GetAmounts()[len(sales)]
-			sales = append(sales, numbered{msg.GetNumbers()[len(sales)], r})
+			if expires := entry(msg.GetExpireTimes(), len(sales)); expires != 0 {
+				at := timestamppb.New(time.UnixMicro(expires))
+				r.Hold = &holdfastv1.Hold{Expiration: &holdfastv1.Hold_ExpireTime{ExpireTime: at}}
+			}
+			i := len(sales)
+			sales = append(sales, numbered{msg.GetNumbers()[i], r, time.UnixMilli(msg.GetUntils()[i])})
 		}
 	}
 	if text != "" {
@@ -116,23 +132,51 @@ func packAnswers(answers []decided) *workerv1.SellResponse {
 		msg.CreateTimes = append(msg.CreateTimes, a.stored.CreateTime.UnixMicro())
 		msg.PurchaseIdLengths = append(msg.PurchaseIdLengths, uint32(len(a.stored.PurchaseID)))
 		ids.WriteString(a.stored.PurchaseID)
+		if !a.stored.ExpireTime.IsZero() {
+			last := len(msg.Numbers) - 1
+			msg.ExpireTimes = append(msg.ExpireTimes, make([]int64, last+1-len(msg.ExpireTimes))...)
+			msg.ExpireTimes[last] = a.stored.ExpireTime.UnixMicro()
+		}
+		if a.stored.Released != 0 {
+			last := len(msg.Numbers) - 1
+			msg.Released = append(msg.Released, make([]int64, last+1-len(msg.Released))...)
+			msg.Released[last] = a.stored.Released
+		}
 	}
 	msg.PurchaseIds = ids.String()
 	return msg
 }
 
+// fits reports whether a column that may be left out, or left short where the rest of it is
+// 0, is no longer than the others.
+func fits(column []int64, n int) bool { return len(column) <= n }
+
+// entry is an entry of such a column.
+func entry(column []int64, i int) int64 {
+	if i < len(column) {
+		return column[i]
+	}
+	return 0
+}
+
 // unpackAnswers is the inverse of packAnswers, but for the order.
 func unpackAnswers(msg *workerv1.SellResponse) ([]decided, error) {
 	n, text, lengths := len(msg.GetNumbers()), msg.GetPurchaseIds(), msg.GetPurchaseIdLengths()
-	if len(lengths) != n || total(lengths) != uint64(len(text)) || len(msg.GetStates()) != n || len(msg.GetCreateTimes()) != n {
+	if len(lengths) != n || total(lengths) != uint64(len(text)) || len(msg.GetStates()) != n || len(msg.GetCreateTimes()) != n ||
+		!fits(msg.GetExpireTimes(), n) || !fits(msg.GetReleased(), n) {
 		return nil, errUneven
 	}
 	ids := cut(text, lengths)
 	answers := make([]decided, 0, n+len(msg.GetErrors()))
 	for i, number := range msg.GetNumbers() {
-		answers = append(answers, decided{number: number, stored: Stored{
+		stored := Stored{
 			PurchaseID: ids[i], State: msg.GetStates()[i], CreateTime: time.UnixMicro(msg.GetCreateTimes()[i]).UTC(),
-		}})
+			Released: entry(msg.GetReleased(), i),
+		}
+		if expires := entry(msg.GetExpireTimes(), i); expires != 0 {
+			stored.ExpireTime = time.UnixMicro(expires).UTC()
+		}
+		answers = append(answers, decided{number: number, stored: stored})
 	}
 	for _, e := range msg.GetErrors() {
 		answers = append(answers, decided{number: e.GetNumber(), failed: status.FromProto(e.GetStatus())})
@@ -170,11 +214,15 @@ func (d *decided) answer(req *holdfastv1.CreatePurchaseRequest) Answer {
 }
 
 func (s *Stored) purchase(req *holdfastv1.CreatePurchaseRequest) *holdfastv1.Purchase {
-	return &holdfastv1.Purchase{
+	p := &holdfastv1.Purchase{
 		PurchaseId: s.PurchaseID, ProductId: req.GetProductId(), Amount: req.GetAmount(), CustomerId: req.GetCustomerId(),
 		Region: req.GetRegion(), PaymentMethod: req.GetPaymentMethod(), RequestId: req.GetRequestId(),
-		State: s.State, CreateTime: timestamppb.New(s.CreateTime),
+		State: s.State, CreateTime: timestamppb.New(s.CreateTime), AmountReleased: s.Released,
 	}
+	if !s.ExpireTime.IsZero() {
+		p.ExpireTime = timestamppb.New(s.ExpireTime)
+	}
+	return p
 }
 
 var errNoAnswer = status.Error(codes.Internal, "the worker's answer is neither a purchase nor an error")

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 	"pgregory.net/rapid"
 
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
@@ -26,22 +27,35 @@ func over[M proto.Message](t *rapid.T, msg, into M) M {
 	return into
 }
 
+// holds are what a coordinator makes of holds, mostly none: any end after 1970, to the microsecond.
+func holds() *rapid.Generator[*holdfastv1.Hold] {
+	const latest = 253402300799_999999 // the last microsecond of the year 9999
+	return rapid.Custom(func(t *rapid.T) *holdfastv1.Hold {
+		at := rapid.OneOf(rapid.Just(int64(0)), rapid.Just(int64(0)), rapid.Int64Range(1, latest)).Draw(t, "until")
+		if at == 0 {
+			return nil
+		}
+		return &holdfastv1.Hold{Expiration: &holdfastv1.Hold_ExpireTime{ExpireTime: timestamppb.New(time.UnixMicro(at))}}
+	})
+}
+
 func TestPurchasesArriveAsTheyWereSent(t *testing.T) {
 	text := rapid.String()
 	rapid.Check(t, func(t *rapid.T) {
 		sent := rapid.SliceOf(rapid.Custom(func(t *rapid.T) numbered {
+			until := time.UnixMilli(rapid.Int64Range(-1<<50, 1<<50).Draw(t, "until"))
 			return numbered{rapid.Uint64().Draw(t, "number"), &holdfastv1.CreatePurchaseRequest{
 				ProductId: text.Draw(t, "product"), Amount: rapid.Int64().Draw(t, "amount"),
 				CustomerId: text.Draw(t, "customer"), Region: text.Draw(t, "region"),
-				PaymentMethod: text.Draw(t, "payment"), RequestId: text.Draw(t, "request"),
-			}}
+				PaymentMethod: text.Draw(t, "payment"), RequestId: text.Draw(t, "request"), Hold: holds().Draw(t, "hold"),
+			}, until}
 		})).Draw(t, "sent")
 		got, err := unpackSales(over(t, packSales(sent), &workerv1.SellRequest{}))
 		if err != nil || len(got) != len(sent) {
 			t.Fatalf("%d of %d purchases: %v", len(got), len(sent), err)
 		}
 		for i := range sent {
-			if got[i].number != sent[i].number || !proto.Equal(got[i].req, sent[i].req) {
+			if got[i].number != sent[i].number || !got[i].until.Equal(sent[i].until) || !proto.Equal(got[i].req, sent[i].req) {
 				t.Errorf("got %v, want %v", got[i], sent[i])
 			}
 		}
@@ -59,6 +73,10 @@ func TestAnswersArriveAsTheyWereSent(t *testing.T) {
 			d.stored = Stored{
 				PurchaseID: rapid.String().Draw(t, "id"), State: holdfastv1.PurchaseState(rapid.Int32().Draw(t, "state")),
 				CreateTime: time.UnixMicro(rapid.Int64Range(0, math.MaxInt64/2).Draw(t, "time")).UTC(),
+				Released:   rapid.OneOf(rapid.Just(int64(0)), rapid.Int64Range(0, math.MaxInt64)).Draw(t, "released"),
+			}
+			if hold := holds().Draw(t, "hold"); hold != nil {
+				d.stored.ExpireTime = hold.GetExpireTime().AsTime()
 			}
 			return d
 		})).Draw(t, "sent")
@@ -86,7 +104,13 @@ func TestAnswersArriveAsTheyWereSent(t *testing.T) {
 // What comes from another version, or from nobody that speaks this, is refused as a whole.
 func FuzzUnpack(f *testing.F) {
 	for _, msg := range []proto.Message{
-		packSales([]numbered{{1, &holdfastv1.CreatePurchaseRequest{ProductId: "p", Amount: 3, Region: "eu", RequestId: "r"}}}),
+		packSales([]numbered{{1, &holdfastv1.CreatePurchaseRequest{ProductId: "p", Amount: 3, Region: "eu", RequestId: "r"}, time.UnixMilli(1)}}),
+		packSales([]numbered{
+			{1, &holdfastv1.CreatePurchaseRequest{}, time.UnixMilli(1)},
+			{2, &holdfastv1.CreatePurchaseRequest{Hold: holds().Filter(isHold).Example(1)}, time.UnixMilli(2)},
+		}),
+		packAnswers([]decided{{number: 3}, {number: 1, stored: Stored{ExpireTime: time.UnixMicro(5), Released: 3}}, {number: 4}}),
+		&workerv1.SellRequest{ExpireTimes: []int64{1}}, &workerv1.SellResponse{Released: []int64{1}},
 		packAnswers([]decided{{number: 1, stored: Stored{PurchaseID: "eu-1"}}, {number: 2, failed: status.New(codes.Aborted, "no")}}),
 	} {
 		wire, err := proto.Marshal(msg)
@@ -102,12 +126,44 @@ func FuzzUnpack(f *testing.F) {
 			if err == nil && len(sales) != len(request.GetNumbers()) {
 				t.Errorf("%d purchases of %v", len(sales), request)
 			}
+			held := 0
+			for _, s := range sales {
+				if s.req.GetHold() != nil {
+					held++
+				}
+			}
+			if want := notZero(request.GetExpireTimes()); err == nil && held != want {
+				t.Errorf("%d holds of %v, want %d", held, request, want)
+			}
 		}
 		if proto.Unmarshal(wire, response) == nil {
 			answers, err := unpackAnswers(response)
 			if err == nil && len(answers) != len(response.GetNumbers())+len(response.GetErrors()) {
 				t.Errorf("%d answers of %v", len(answers), response)
 			}
+			held, released := 0, 0
+			for _, a := range answers {
+				if !a.stored.ExpireTime.IsZero() {
+					held++
+				}
+				if a.stored.Released != 0 {
+					released++
+				}
+			}
+			if err == nil && (held != notZero(response.GetExpireTimes()) || released != notZero(response.GetReleased())) {
+				t.Errorf("%d holds and %d with units released of %v", held, released, response)
+			}
 		}
 	})
+}
+
+func isHold(h *holdfastv1.Hold) bool { return h != nil }
+
+func notZero(column []int64) (n int) {
+	for _, v := range column {
+		if v != 0 {
+			n++
+		}
+	}
+	return n
 }

@@ -77,7 +77,7 @@ func (l *line) put(req *holdfastv1.CreatePurchaseRequest, until time.Time, answe
 	defer l.mu.Unlock()
 	l.last++
 	l.pending[l.last] = errand{req, until, answer}
-	l.queue = append(l.queue, numbered{l.last, req})
+	l.queue = append(l.queue, numbered{l.last, req, until})
 	if l.alarm.IsZero() || until.Before(l.alarm) {
 		l.alarm = until
 		l.clock.Reset(time.Until(until))

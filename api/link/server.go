@@ -39,6 +39,9 @@ func NewServer(sell func(*Sale), limit int) *Server {
 type Sale struct {
 	// Request shares memory with others that came with it: clone what is kept for long.
 	Request *holdfastv1.CreatePurchaseRequest
+	// Until is when it must be decided, by the clock on the wall: later the coordinator may
+	// have told the buyer what another worker decided.
+	Until time.Time
 
 	end    *end
 	number uint64
@@ -152,7 +155,7 @@ func (e *end) read(stream grpc.BidiStreamingServer[workerv1.SellRequest, workerv
 }
 
 func (e *end) begin(told numbered) {
-	s := &Sale{Request: told.req, end: e, number: told.number}
+	s := &Sale{Request: told.req, Until: told.until, end: e, number: told.number}
 	allowed := e.server.sales.Add(1) <= e.server.limit
 	if !e.take(s) {
 		e.server.sales.Add(-1)

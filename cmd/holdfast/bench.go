@@ -30,7 +30,8 @@ named bench_… next to holdfast's tables, and removes them.
 Workloads, of which the long ones are run only when they are named:
 ` + describeWorkloads() + `
 A family such as history stands for all its members. Exits 1 if anything was oversold,
-if an audit failed or something could not be measured; never because of speed.`,
+if an audit failed or something could not be measured, or if a slow payment provider
+slowed other buyers down (slow-provider); never because of speed otherwise.`,
 		Args: noArguments,
 	}
 	flags := cmd.Flags()

@@ -16,9 +16,9 @@ import (
 	"github.com/spf13/pflag"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/holdfast-io/holdfast/api/client"
 	"github.com/holdfast-io/holdfast/api/cluster"
 	"github.com/holdfast-io/holdfast/worker/ledger"
 )
@@ -86,14 +86,21 @@ func openShards(dsns map[string]string, clusterID uuid.UUID) (shards []*ledger.S
 	return shards, closeAll, nil
 }
 
-func coordinatorFlag(flags *pflag.FlagSet) func() (*grpc.ClientConn, error) {
-	address := flags.String("coordinator", "127.0.0.1:7070", "gRPC address of a coordinator")
-	return func() (*grpc.ClientConn, error) {
-		conn, err := grpc.NewClient(*address, grpc.WithTransportCredentials(insecure.NewCredentials()))
-		if err != nil {
-			return nil, usageError("--coordinator: %w", err)
+// coordinatorFlags returns how to call a coordinator: with a client that is closed when the
+// call returns.
+func coordinatorFlags(flags *pflag.FlagSet) (connected func(call func(*client.Client) error) error) {
+	addresses := flags.StringSlice("coordinator", []string{"127.0.0.1:7070"}, "gRPC addresses of coordinators; the next is asked when one does not answer")
+	timeout := flags.Duration("timeout", 10*time.Second, "repeat each call for this long while nobody answers")
+	return func(call func(*client.Client) error) error {
+		if *timeout <= 0 {
+			return usageError("--timeout: want more than 0, got %v", *timeout)
 		}
-		return conn, nil
+		c, err := client.New(*addresses, client.Config{Credentials: insecure.NewCredentials(), Timeout: *timeout})
+		if err != nil {
+			return usageError("--coordinator: %w", err)
+		}
+		defer func() { _ = c.Close() }()
+		return callError(call(c))
 	}
 }
 

@@ -20,6 +20,7 @@ func newCoordinator() *cobra.Command {
 	httpListen := flags.String("http-listen", "127.0.0.1:8080", "address of the HTTP/JSON API")
 	deadline := flags.Duration("deadline", 15*time.Second, "for calls that come without one")
 	attempt := flags.Duration("attempt-timeout", 3*time.Second, "until a worker that does not answer is passed over")
+	hold := flags.Duration("default-hold", 10*time.Minute, "of holds of which nobody says how long they last, and of orders while they are paid")
 	drain := flags.Duration("drain-timeout", 10*time.Second, "how long to finish what is in flight on SIGTERM")
 	inFlight := flags.Int("max-in-flight", 20_000, "purchases under way at each worker; more are refused as overload")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
@@ -30,7 +31,7 @@ func newCoordinator() *cobra.Command {
 		defer func() { _ = d.Client.Close() }()
 		c, err := coordinator.New(coordinator.Config{
 			Directory: d, Logger: logger(), Deadline: *deadline,
-			AttemptTimeout: *attempt, DrainTimeout: *drain, MaxInFlight: *inFlight,
+			AttemptTimeout: *attempt, DefaultHold: *hold, DrainTimeout: *drain, MaxInFlight: *inFlight,
 		})
 		if err != nil {
 			return err

@@ -15,14 +15,14 @@ import (
 func newFailover() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "failover",
-		Short: "Measure how long buyers wait when a worker or etcd dies",
+		Short: "Measure how long buyers wait when a worker or etcd dies, or a hold expires",
 		Long: `Each experiment starts etcd, two Postgres servers, a coordinator and workers on this
 machine, has buyers buy, breaks one thing, measures how long they wait, and audits
 all rows. It exits 1 if anything was oversold, lost or doubled, if a purchase
 failed, or if the promise that its help states was broken. The last line is one
 JSON object with --json, and everything else goes to standard error.`,
 	}
-	cmd.AddCommand(newFailoverKill(), newFailoverDrain(), newFailoverQuorum(), newFailoverLocks())
+	cmd.AddCommand(newFailoverKill(), newFailoverDrain(), newFailoverQuorum(), newFailoverLocks(), newFailoverHolds())
 	return cmd
 }
 
@@ -189,6 +189,35 @@ func printLocks(out io.Writer, f *failover.LocksFigures) {
 		f.Reached, f.Rate, f.NotSent, f.P50MS, f.P99MS, f.WorstMS,
 		float64(f.MemoryBefore)/mebibyte, float64(f.MemoryHeld)/mebibyte, f.MemoryPerLock, float64(f.MemoryAfter)/mebibyte,
 		f.EtcdRest, f.WorkerRest, f.EtcdLoad, f.WorkerLoad, f.TakeoverMS, f.LocksPerSecond)
+	printVerdict(out, f.Verdict)
+}
+
+func newFailoverHolds() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "holds",
+		Short: "Have all units of a product held, and let the holds expire",
+		Long: `holds has every unit of a product held, and lets all holds expire, with workers that do
+not sweep them. The promise: a buyer who comes before that is refused; one who comes a
+second after it waits less than 100 ms for his unit, each time; and then exactly as many
+units can be sold as there are.`,
+	}
+	holds := cmd.Flags().Int("holds", 1000, "of one unit each, which are all there are of the product")
+	hold := cmd.Flags().Duration("hold", 3*time.Second, "how long each lasts")
+	repetitions := cmd.Flags().Int("repetitions", 10, "with a product of its own each")
+	return experiment(cmd, func(ctx context.Context, cfg failover.Config) (*failover.HoldsFigures, error) {
+		return failover.Holds(ctx, failover.HoldsConfig{Config: cfg, Holds: *holds, Hold: *hold, Repetitions: *repetitions})
+	}, printHolds)
+}
+
+func printHolds(out io.Writer, f *failover.HoldsFigures) {
+	fmt.Fprintf(out, `
+   holds that expired               %8d   of %v, %d times, swept by nobody
+   refused before that, at worst    %8.1f ms
+   wait of the next buyer, median   %8.1f ms
+   at worst                         %8.1f ms
+   units sold again                 %8d   of %d
+`, f.Holds, time.Duration(f.HoldMS)*time.Millisecond, f.Repetitions, f.RefusedWorstMS,
+		f.P50MS, f.WorstMS, f.SoldAgain, f.Holds*f.Repetitions)
 	printVerdict(out, f.Verdict)
 }
 

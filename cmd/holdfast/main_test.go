@@ -53,7 +53,8 @@ func holdfast(t *testing.T, s *local.Stack, args ...string) (stdout, stderr stri
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
 
-func startStack(t *testing.T, workers int) *local.Stack {
+// startStack starts shards eu and us, and all else that cfg says.
+func startStack(t *testing.T, cfg local.StackConfig) *local.Stack {
 	t.Helper()
 	dir, err := local.TempDir("holdfast-test-*")
 	if err != nil {
@@ -65,9 +66,8 @@ func startStack(t *testing.T, workers int) *local.Stack {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	s, err := local.StartStack(ctx, local.StackConfig{
-		Binary: self, Dir: dir, Shards: []string{"eu", "us"}, Workers: workers, Logger: localtest.Logger(t),
-	})
+	cfg.Binary, cfg.Dir, cfg.Shards, cfg.Logger = self, dir, []string{"eu", "us"}, localtest.Logger(t)
+	s, err := local.StartStack(ctx, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -104,7 +104,7 @@ func post(t *testing.T, s *local.Stack, path, body string) (status int, answer s
 // What a shop sees: a hundred tickets, three hundred buyers at once in two
 // regions, and the books in order afterwards.
 func TestHundredUnitsThreeHundredBuyers(t *testing.T) {
-	s := startStack(t, 3)
+	s := startStack(t, local.StackConfig{Workers: 3})
 	if status, answer := post(t, s, "/v1/products", `{"product_id":"ticket","amount_in_storage":100}`); status != http.StatusOK {
 		t.Fatalf("create product: %d %s", status, answer)
 	}
@@ -149,18 +149,27 @@ func checkReadme(t *testing.T, s *local.Stack) {
 		t.Fatal(err)
 	}
 	// The product of the README is sold out here.
-	here := strings.NewReplacer("127.0.0.1:8080", s.HTTPAddress, "bin/holdfast", self, "curl -s", "curl -sf", `"ticket"`, `"readme"`)
+	// And the benchmark is to show that it runs, not to take minutes.
+	here := strings.NewReplacer("127.0.0.1:8080", s.HTTPAddress, "bin/holdfast", self, "curl -s", "curl -sf", `"ticket"`, `"readme"`,
+		"--workload hot --svg charts", "--smoke --workload scarce --svg "+t.TempDir())
 	ran := 0
 	for line := range strings.Lines(string(readme)) {
 		if !strings.HasPrefix(line, "curl ") && !strings.HasPrefix(line, "bin/holdfast ") {
 			continue
 		}
 		ran++
-		cmd := exec.CommandContext(t.Context(), "sh", "-c", here.Replace(line))
+		// A watch goes on until it is ended: that it is still there after a while is all.
+		watches := strings.Contains(line, " watch ") || strings.Contains(line, ":watch")
+		ctx, cancel := t.Context(), func() {}
+		if watches {
+			ctx, cancel = context.WithTimeout(ctx, 2*time.Second)
+		}
+		cmd := exec.CommandContext(ctx, "sh", "-c", "exec "+here.Replace(line))
 		cmd.Env = append(os.Environ(), s.Environment()...)
-		if out, err := cmd.CombinedOutput(); err != nil {
+		if out, err := cmd.CombinedOutput(); watches != (ctx.Err() != nil) || !watches && err != nil {
 			t.Errorf("README: %s%v\n%s", line, err, out)
 		}
+		cancel()
 	}
 	if ran < 4 {
 		t.Errorf("only %d commands found in the README", ran)
@@ -186,7 +195,7 @@ func checkCommands(t *testing.T, s *local.Stack) {
 		code int
 		want string // in what is printed
 	}{
-		{[]string{"product", "get", "ticket"}, 0, "ticket   100         0"},
+		{[]string{"product", "get", "ticket"}, 0, "ticket   100         0          0          -             -"},
 		{[]string{"product", "list"}, 0, "ticket"},
 		{[]string{"product", "create", "ticket", "100"}, 0, "ticket"},
 		{[]string{"product", "create", "ticket", "101"}, exitFailed, "amount_in_storage"},
@@ -240,7 +249,14 @@ func TestMissingServersAreNamed(t *testing.T) {
 		code int
 		want []string
 	}{
-		{[]string{"buy", "x", "--customer", "ann", "--coordinator", "127.0.0.1:1"}, exitUnavailable, []string{"127.0.0.1:1", "holdfast dev"}},
+		{
+			[]string{"buy", "x", "--customer", "ann", "--coordinator", "127.0.0.1:1", "--timeout", "1s"}, exitUnavailable,
+			[]string{"127.0.0.1:1", "holdfast dev", "--request-id "},
+		},
+		{[]string{"buy", "x", "--customer", "ann", "--timeout", "0s"}, exitUsage, []string{"--timeout"}},
+		{[]string{"buy", "x", "--customer", "ann", "--hold-for", "0s"}, exitUsage, []string{"--hold-for"}},
+		{[]string{"purchase", "extend", "eu-1", "--for", "-1s"}, exitUsage, []string{"--for"}},
+		{[]string{"product", "deliver", "x", "some"}, exitUsage, []string{"AMOUNT"}},
 		{[]string{"status", "--etcd", "127.0.0.1:1"}, exitUnavailable, []string{"etcd at 127.0.0.1:1", "holdfast dev"}},
 		{[]string{"audit"}, exitUsage, []string{"--shard name=DSN"}},
 		{[]string{"audit", "--shard", "eu=postgres://127.0.0.1:1/x"}, exitUnavailable, []string{"shard eu"}},

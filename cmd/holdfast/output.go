@@ -5,15 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/holdfast-io/holdfast/api/client"
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
 )
 
@@ -49,67 +51,96 @@ func table(w io.Writer, header []any, rows [][]any) error {
 }
 
 func printProducts(cmd *cobra.Command, asJSON bool, products ...*holdfastv1.Product) error {
-	out := cmd.OutOrStdout()
-	var rows [][]any
-	for _, p := range products {
-		if asJSON {
-			if err := printMessage(out, p); err != nil {
-				return err
+	return printAll(cmd, asJSON, products,
+		[]any{"PRODUCT", "IN STORAGE", "DELIVERED", "AVAILABLE", "PER CUSTOMER", "PER PURCHASE"},
+		func(p *holdfastv1.Product) []any {
+			return []any{
+				p.GetProductId(), p.GetAmountInStorage(), p.GetAmountDelivered(), p.GetAmountAvailableForPurchase(),
+				limit(p.GetMaxPerCustomer()), limit(p.GetMaxPerPurchase()),
 			}
-		}
-		rows = append(rows, []any{p.GetProductId(), p.GetAmountInStorage(), p.GetAmountAvailableForPurchase()})
+		})
+}
+
+// limit shows a limit, of which 0 is none.
+func limit(units int64) any {
+	if units == 0 {
+		return "-"
 	}
-	if asJSON {
-		return nil
-	}
-	return table(out, []any{"PRODUCT", "IN STORAGE", "AVAILABLE"}, rows)
+	return units
 }
 
 func printPurchases(cmd *cobra.Command, asJSON bool, purchases ...*holdfastv1.Purchase) error {
+	return printAll(cmd, asJSON, purchases,
+		[]any{"PURCHASE", "PRODUCT", "AMOUNT", "LEFT", "CUSTOMER", "STATE", "CREATED", "EXPIRES"},
+		func(p *holdfastv1.Purchase) []any {
+			return []any{
+				p.GetPurchaseId(), p.GetProductId(), p.GetAmount(), p.GetAmount() - p.GetAmountReleased(), p.GetCustomerId(),
+				stateName(p.GetState()), instant(p.GetCreateTime()), instant(p.GetExpireTime()),
+			}
+		})
+}
+
+func printDelivery(cmd *cobra.Command, asJSON bool, d *holdfastv1.Delivery) error {
+	return printAll(cmd, asJSON, []*holdfastv1.Delivery{d}, []any{"DELIVERY", "PRODUCT", "AMOUNT", "CREATED"},
+		func(d *holdfastv1.Delivery) []any {
+			return []any{d.GetDeliveryId(), d.GetProductId(), d.GetAmount(), instant(d.GetCreateTime())}
+		})
+}
+
+// printAll prints messages of the API as JSON, or as rows of a table.
+func printAll[M proto.Message](cmd *cobra.Command, asJSON bool, all []M, header []any, row func(M) []any) error {
 	out := cmd.OutOrStdout()
 	var rows [][]any
-	for _, p := range purchases {
-		if asJSON {
-			if err := printMessage(out, p); err != nil {
-				return err
-			}
+	for _, m := range all {
+		if !asJSON {
+			rows = append(rows, row(m))
+		} else if err := printMessage(out, m); err != nil {
+			return err
 		}
-		rows = append(rows, []any{
-			p.GetPurchaseId(), p.GetProductId(), p.GetAmount(), p.GetCustomerId(),
-			stateName(p.GetState()), p.GetCreateTime().AsTime().Format("2006-01-02 15:04:05.000"),
-		})
 	}
 	if asJSON {
 		return nil
 	}
-	return table(out, []any{"PURCHASE", "PRODUCT", "AMOUNT", "CUSTOMER", "STATE", "CREATED"}, rows)
+	return table(out, header, rows)
+}
+
+func instant(t *timestamppb.Timestamp) string {
+	if t == nil {
+		return "-"
+	}
+	return t.AsTime().Format("2006-01-02 15:04:05.000")
 }
 
 func stateName(s holdfastv1.PurchaseState) string {
-	if s == holdfastv1.PurchaseState_PURCHASE_STATE_CONFIRMED {
-		return "confirmed"
-	}
-	return s.String()
+	return strings.ToLower(strings.TrimPrefix(s.String(), "PURCHASE_STATE_"))
 }
 
-// callError turns an answer of a coordinator into an error with advice and an
-// exit code.
+// callError turns the error of a call to a coordinator into one with advice and an exit
+// code. Others it leaves as they are.
 func callError(err error) error {
-	if err == nil {
-		return nil
+	var e *client.Error
+	if !errors.As(err, &e) {
+		return err
 	}
-	st := status.Convert(err)
-	failed := errors.New(st.Message())
+	failed := errors.New(e.Message)
 	switch {
-	case holdfastv1.Reason(err) == holdfastv1.ReasonInsufficientStock:
+	case e.Reason == client.ErrInsufficientStock:
 		return &exitError{exitRefused, fmt.Errorf("not enough stock: %w", failed)}
-	case holdfastv1.Reason(err) != "" && st.Code() == codes.Unavailable:
-		return &exitError{exitUnavailable, failed}
-	case st.Code() == codes.Unavailable:
+	case e.Reason != "" && e.Code == codes.Unavailable, e.Reason == client.ErrOverloaded:
+		return &exitError{exitUnavailable, retryAdvice(e)}
+	case e.Code == codes.Unavailable, e.Code == codes.DeadlineExceeded:
 		return &exitError{exitUnavailable, fmt.Errorf(
-			"no coordinator answers: %w\nIs one running? `holdfast dev` starts everything; --coordinator or HOLDFAST_COORDINATOR names another", failed)}
-	case st.Code() == codes.InvalidArgument:
+			"no coordinator answers: %w\nIs one running? `holdfast dev` starts everything; --coordinator or HOLDFAST_COORDINATOR names another", retryAdvice(e))}
+	case e.Code == codes.InvalidArgument:
 		return &exitError{exitUsage, failed}
 	}
 	return failed
+}
+
+// retryAdvice says how to repeat a call that may have been done.
+func retryAdvice(e *client.Error) error {
+	if e.RequestID == "" {
+		return errors.New(e.Message)
+	}
+	return fmt.Errorf("%s; to repeat it safely: --request-id %s", e.Message, e.RequestID)
 }

@@ -16,6 +16,8 @@ type progress struct {
 	out  io.Writer
 	name string
 
+	estimated bool // totals are, and may change
+
 	bars  *mpb.Progress // nil without a terminal
 	bar   *mpb.Bar
 	tenth int
@@ -48,9 +50,16 @@ func (p *progress) update(done, total int) {
 		return
 	}
 	if p.bar == nil {
-		p.bar = p.bars.AddBar(int64(total),
+		whole := int64(total) // stays, unless it is 0
+		if p.estimated {
+			whole = 0
+		}
+		p.bar = p.bars.AddBar(whole,
 			mpb.PrependDecorators(decor.Name("   "+p.name+" "), decor.CountersNoUnit("%d / %d")),
 			mpb.AppendDecorators(decor.AverageSpeed(0, "%.0f/s")))
+	}
+	if p.estimated {
+		p.bar.SetTotal(int64(total), false)
 	}
 	p.bar.SetCurrent(int64(done))
 }

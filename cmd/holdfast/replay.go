@@ -8,9 +8,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"google.golang.org/grpc"
 
-	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
+	"github.com/holdfast-io/holdfast/api/client"
 	"github.com/holdfast-io/holdfast/deploy/replay"
 )
 
@@ -24,7 +23,7 @@ four fifths of its demand in storage, and buys every line.`,
 		Args: arguments("FILE.csv"),
 	}
 	flags := cmd.Flags()
-	connect, asJSON := coordinatorFlag(flags), jsonFlag(flags)
+	connected, asJSON := coordinatorFlags(flags), jsonFlag(flags)
 	buyers := flags.Int("buyers", 32, "buyers at once")
 	prefix := flags.String("id-prefix", time.Now().Format("150405-"), "put before product and request ids, so that a file can be replayed again")
 	regions := flags.StringToString("region", nil, "region of a country, as in 'France=eu'; others follow from the customer")
@@ -33,16 +32,16 @@ four fifths of its demand in storage, and buys every line.`,
 		if err != nil {
 			return err
 		}
-		return withConn(connect, func(conn *grpc.ClientConn) error {
+		return connected(func(c *client.Client) error {
 			p := newProgress(cmd.ErrOrStderr(), "orders")
 			defer p.done()
 			report, err := replay.Run(cmd.Context(), replay.Config{
-				Products: holdfastv1.NewProductServiceClient(conn), Purchases: holdfastv1.NewPurchaseServiceClient(conn),
+				Products: c, Purchases: c,
 				Orders: orders, Buyers: *buyers, Prefix: *prefix, Progress: p.update,
 				Region: func(country string) string { return (*regions)[country] },
 			})
 			if err != nil {
-				return callError(err)
+				return err
 			}
 			return printReplay(cmd, report, orders, *asJSON)
 		})

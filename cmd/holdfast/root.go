@@ -28,8 +28,8 @@ Exit codes: 0 done, 1 failed or found something wrong, 2 wrong usage,
 	})
 	root.AddCommand(
 		newDemo(), newDev(), newCoordinator(), newWorker(), newMigrate(),
-		newProduct(), newBuy(), newPurchase(), newReplay(),
-		newAudit(), newStatus(), newTopology(), newVersion(), newBench(), newChaos(), newFailover(), newEtcdMember(),
+		newProduct(), newBuy(), newPurchase(), newOrder(), newWatch(), newMovements(), newWebhook(), newReplay(), newCarts(),
+		newAudit(), newStatus(), newTopology(), newVersion(), newPaymentSimulator(), newBench(), newChaos(), newFailover(), newEtcdMember(),
 	)
 	return root
 }

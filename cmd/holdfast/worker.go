@@ -18,6 +18,7 @@ func newWorker() *cobra.Command {
 	}
 	flags := cmd.Flags()
 	directory, shards, logger := etcdFlags(flags), shardFlags(flags), logFlags(flags)
+	payments := paymentFlags(flags)
 	hostname, _ := os.Hostname()
 	name := flags.String("name", hostname, "stable name; decides which products are routed here")
 	address := flags.String("listen", "127.0.0.1:7071", "address to serve coordinators on")
@@ -27,6 +28,9 @@ func newWorker() *cobra.Command {
 	idle := flags.Duration("idle-tenure", time.Minute, "how long a product is kept that nobody buys")
 	drain := flags.Duration("drain-timeout", 10*time.Second, "how long to finish what is in flight on SIGTERM")
 	inFlight := flags.Int("max-in-flight", 50_000, "purchases under way, of all coordinators; more are refused as overload")
+	maxHold := flags.Duration("max-hold", 24*time.Hour, "how long a hold lasts at most, however often it is extended")
+	sweep := flags.Duration("sweep-interval", time.Second, "how often to look for holds whose time is up; 0 for never: buyers who need their units still get them")
+	audit := flags.Duration("audit-interval", 10*time.Minute, "how often one of the workers recounts all shards; 0 for never")
 	metricsAddress := flags.String("metrics-listen", "", "address to serve Prometheus metrics on, at /metrics (default none)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		d, err := directory()
@@ -35,6 +39,10 @@ func newWorker() *cobra.Command {
 		}
 		defer func() { _ = d.Client.Close() }()
 		dsns, err := shards()
+		if err != nil {
+			return err
+		}
+		providers, err := payments()
 		if err != nil {
 			return err
 		}
@@ -50,8 +58,9 @@ func newWorker() *cobra.Command {
 		w, err := worker.New(cmd.Context(), worker.Config{
 			Name: *name, Advertise: cmp.Or(*advertise, listener.Addr().String()),
 			Directory: d, DSNs: dsns, Logger: logger(),
-			Metrics: registry,
+			Metrics: registry, Providers: providers,
 			LockTTL: *lockTTL, MinimumTenure: *minimum, IdleTenure: *idle, DrainTimeout: *drain, MaxInFlight: *inFlight,
+			MaxHold: *maxHold, SweepInterval: orNever(*sweep), AuditInterval: orNever(*audit),
 		})
 		if err != nil {
 			return err
@@ -59,4 +68,12 @@ func newWorker() *cobra.Command {
 		return w.Run(cmd.Context(), listener)
 	}
 	return cmd
+}
+
+// orNever is an interval as the worker takes it: there 0 is the default, and less is never.
+func orNever(interval time.Duration) time.Duration {
+	if interval == 0 {
+		return -1
+	}
+	return interval
 }

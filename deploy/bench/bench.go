@@ -83,12 +83,15 @@ func Run(ctx context.Context, cfg Config) ([]Figures, error) {
 	if err != nil {
 		return nil, err
 	}
-	chosen, err := choose(cfg.Strategies)
-	if err != nil {
+	if err := CheckStrategies(cfg.Strategies); err != nil {
 		return nil, err
 	}
 	b := &bench{Config: cfg, started: time.Now()}
 	for i := range cfg.Workloads {
+		chosen, err := cfg.Workloads[i].choose(cfg.Strategies)
+		if err != nil {
+			return nil, err
+		}
 		if !cfg.Workloads[i].idle {
 			b.total += len(chosen) * cfg.Repetitions
 		}
@@ -96,7 +99,7 @@ func Run(ctx context.Context, cfg Config) ([]Figures, error) {
 	var all []Figures
 	var failures error
 	for i := range cfg.Workloads {
-		figures, err := b.workload(ctx, &cfg.Workloads[i], chosen)
+		figures, err := b.workload(ctx, &cfg.Workloads[i])
 		all = append(all, figures...)
 		if err != nil {
 			failures = errors.Join(failures, fmt.Errorf("workload %s: %w", cfg.Workloads[i].Name, err))
@@ -116,8 +119,12 @@ type bench struct {
 }
 
 // workload starts servers, measures, and ends with an audit.
-func (b *bench) workload(ctx context.Context, w *Workload, chosen []contender) ([]Figures, error) {
+func (b *bench) workload(ctx context.Context, w *Workload) ([]Figures, error) {
 	b.Say("%s: %s", w.Name, w.About)
+	chosen, err := w.choose(b.Strategies)
+	if err != nil {
+		return nil, err
+	}
 	s, err := b.start(ctx, w)
 	if err != nil {
 		return nil, err
@@ -174,7 +181,23 @@ func (b *bench) contest(ctx context.Context, c *contest, chosen []contender) ([]
 		figures = append(figures, f)
 	}
 	compare(figures)
-	return figures, failures
+	return figures, errors.Join(failures, b.checkPromise(c.workload, figures))
+}
+
+// checkPromise says what became of a workload's promise. In a moment nothing is measured
+// that it could be judged by.
+func (b *bench) checkPromise(w *Workload, figures []Figures) error {
+	if w.promise == nil || b.Quick {
+		return nil
+	}
+	said, err := w.promise(figures)
+	if said != "" {
+		b.Say("   %s", said)
+	}
+	if err != nil {
+		return fmt.Errorf("promise: %w", err)
+	}
+	return nil
 }
 
 // repeat measures an entry once more. One that fails is out; the others go on.
@@ -324,14 +347,39 @@ func (b *bench) measure(
 	if err := strategy.Prepare(ctx, each.buyers); err != nil {
 		return s, err
 	}
-	l := load{buyers: each.buyers, batch: each.batch, warmUp: b.WarmUp, duration: duration, rate: b.Rate}
-	if c.workload.cold {
-		l.warmUp = 0
+	l := load{buyers: each.buyers, batch: each.batch, warmUp: b.warmUp(c.workload), duration: duration, rate: b.Rate}
+	return c.watch(ctx, l, strategy, d)
+}
+
+func (b *bench) warmUp(w *Workload) time.Duration {
+	switch {
+	case w.cold:
+		return 0
+	case b.Quick:
+		return b.WarmUp
 	}
+	return max(b.WarmUp, w.warmUp)
+}
+
+// watch has a load run, and reads what it takes.
+func (c *contest) watch(ctx context.Context, l load, strategy Strategy, d *demand) (s sample, err error) {
 	var before, after usage
 	var beforeErr, afterErr error
-	s.result = l.run(ctx, strategy, d,
-		func() { before, beforeErr = c.read(ctx) }, func() { after, afterErr = c.read(ctx) })
+	others, _ := strategy.(companion)
+	s.result = l.run(ctx, strategy, d, func() {
+		before, beforeErr = c.read(ctx)
+		if others != nil {
+			others.begin()
+		}
+	}, func() {
+		after, afterErr = c.read(ctx)
+		if others != nil {
+			s.beside = others.end()
+		}
+	})
+	for kind, times := range s.beside.errors {
+		s.errors[kind] += times
+	}
 	s.used = after.less(before)
 	return s, errors.Join(beforeErr, afterErr, ctx.Err())
 }

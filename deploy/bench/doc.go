@@ -4,7 +4,8 @@
 // # What it measures
 //
 // A [Workload] says what is bought: one hot product, a hundred thousand, real
-// orders, one product with a long history, two regions far apart. A strategy
+// orders, one product with a long history, two regions far apart; holds that are
+// confirmed, orders of several lines, purchases beside others that are paid. A strategy
 // says how: by one of the usual ways to guard a check (a row lock, a conditional
 // update, SERIALIZABLE, an advisory lock, prepared transactions, a mutex in
 // etcd), by one of holdfast's own calls, or by inserting the rows without any
@@ -29,5 +30,6 @@
 // The buyers run in this process, on the machine of the servers when those are
 // local, and take their share of it: client CPU is measured too. It knows
 // nothing of how holdfast works, tunes nothing, and never fails because
-// something is slow.
+// something is slow, but for the one promise that a workload is about: a slow
+// payment provider slows down nobody who does not pay.
 package bench

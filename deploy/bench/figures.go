@@ -27,6 +27,15 @@ type Figures struct {
 	ToBaseline         float64 `json:"ratio_to_select_for_update"`
 	ToCeiling          float64 `json:"ratio_to_ceiling"`
 
+	// To CreatePurchase in the same run, the median over the repetitions, of which each
+	// is compared with the one beside it: purchases/s, and the CPU seconds that all
+	// servers together spend on one.
+	ToUnary    float64 `json:"ratio_to_holdfast_unary,omitempty"`
+	CPUToUnary float64 `json:"cpu_ratio_to_holdfast_unary,omitempty"`
+
+	OrdersPerSecond float64 `json:"orders_per_second,omitempty"` // where purchases are lines of orders
+	PaidPerSecond   float64 `json:"paid_per_second,omitempty"`   // orders that others paid meanwhile
+
 	Purchases int64            `json:"purchases"`
 	Refused   int64            `json:"refused"`
 	Unsent    int64            `json:"not_sent_in_time"`
@@ -54,6 +63,8 @@ type Figures struct {
 	Curve []Point `json:"-"`
 
 	stored int64 // purchases, also those that were answered too late to count
+
+	rates, costs []float64 // by repetition: purchases/s, and CPU seconds of all servers for 1,000
 }
 
 // Point says that a percentile of the purchases took at most so long.
@@ -62,7 +73,8 @@ type Point struct{ Percentile, Milliseconds float64 }
 // sample is one repetition.
 type sample struct {
 	*result
-	used usage
+	used   usage
+	beside beside
 }
 
 func (s sample) perSecond() float64 {
@@ -98,6 +110,11 @@ func figuresOf(workload, strategy string, c candidate, samples []sample) Figures
 	f.P50, f.P99, f.P999 = quantile(latencies, 50), quantile(latencies, 99), quantile(latencies, 99.9)
 	for _, percentile := range curve {
 		f.Curve = append(f.Curve, Point{percentile, quantile(latencies, percentile)})
+	}
+	f.rates, f.costs = rates, over(samples, per1000(usage.servers))
+	f.PaidPerSecond = median(over(samples, func(s sample) float64 { return s.beside.perSecond }))
+	if c.form == asOneOrder {
+		f.OrdersPerSecond = f.PurchasesPerSecond / float64(c.batch)
 	}
 	f.ServiceCPU = median(over(samples, per1000(func(u usage) float64 { return u.service })))
 	f.PostgresCPU = median(over(samples, per1000(func(u usage) float64 { return u.postgres })))
@@ -141,6 +158,15 @@ func ratio(a, b float64) float64 {
 	return a / b
 }
 
+// paired is the median of the ratios of what was measured side by side.
+func paired(a, b []float64) float64 {
+	var ratios []float64
+	for i := range min(len(a), len(b)) {
+		ratios = append(ratios, ratio(a[i], b[i]))
+	}
+	return median(ratios)
+}
+
 // quantile is in milliseconds.
 func quantile(h *hdrhistogram.Histogram, percentile float64) float64 {
 	return float64(h.ValueAtQuantile(percentile)) * float64(time.Microsecond) / float64(time.Millisecond)
@@ -156,7 +182,12 @@ func compare(figures []Figures) {
 		}
 		return 0
 	}
+	unary := slices.IndexFunc(figures, func(f Figures) bool { return f.Strategy == plainCall })
 	for i := range figures {
+		if unary >= 0 {
+			figures[i].ToUnary = paired(figures[i].rates, figures[unary].rates)
+			figures[i].CPUToUnary = paired(figures[i].costs, figures[unary].costs)
+		}
 		figures[i].ToBaseline = ratio(figures[i].PurchasesPerSecond, of(baseline))
 		figures[i].ToCeiling = ratio(figures[i].PurchasesPerSecond, of(ceiling))
 	}

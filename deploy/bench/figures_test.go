@@ -65,6 +65,9 @@ func TestRatios(t *testing.T) {
 	if u := figures[1]; u.ToBaseline != 25 || u.ToCeiling != 0.1 {
 		t.Errorf("ratios %v and %v, want 25 and 0.1", u.ToBaseline, u.ToCeiling)
 	}
+	if u := figures[1]; u.ToUnary != 0 {
+		t.Errorf("ratio %v to itself without a repetition", u.ToUnary)
+	}
 	alone := figures[1:2]
 	compare(alone)
 	if alone[0].ToBaseline != 0 || alone[0].ToCeiling != 0 {
@@ -72,7 +75,50 @@ func TestRatios(t *testing.T) {
 	}
 }
 
-// exampleFigures are of two workloads, one of them with everything that can go
+// On a machine that is busy at times, a repetition is compared with the one beside it.
+func TestRatiosToUnaryAreOfPairs(t *testing.T) {
+	figures := []Figures{
+		{Strategy: plainCall, rates: []float64{100, 10, 200}, costs: []float64{1, 4, 1}},
+		{Strategy: "holdfast-hold-confirm", rates: []float64{50, 5, 120}, costs: []float64{3, 12, 2}},
+		{Strategy: "holdfast-order-3", rates: []float64{20}, costs: []float64{2}}, // failed then
+		{Strategy: "holdfast-order-10"},
+	}
+	compare(figures)
+	for i, want := range []struct{ rate, cpu float64 }{{1, 1}, {0.5, 3}, {0.2, 2}, {0, 0}} {
+		if f := figures[i]; f.ToUnary != want.rate || f.CPUToUnary != want.cpu {
+			t.Errorf("%s: ratios %v and %v, want %v and %v", f.Strategy, f.ToUnary, f.CPUToUnary, want.rate, want.cpu)
+		}
+	}
+}
+
+// A promise that nobody was there to break has not been kept.
+func TestSlowProviderPromise(t *testing.T) {
+	besideThem := func(paid, ratio float64) []Figures {
+		return []Figures{
+			{Strategy: plainCall, ToUnary: 1}, {Strategy: besidePayersName, PaidPerSecond: paid, ToUnary: ratio},
+		}
+	}
+	for name, tt := range map[string]struct {
+		figures []Figures
+		want    string
+	}{
+		"kept":         {besideThem(30, 0.9), ""},
+		"missed":       {besideThem(30, 0.89), "ratio_to_holdfast_unary"},
+		"few payers":   {besideThem(20, 0.99), "paid_per_second"},
+		"no payers":    {besideThem(0, 0.99), "paid_per_second"},
+		"no other run": {besideThem(30, 0)[1:], "needs the strategies"},
+	} {
+		said, err := slowProviderPromise(tt.figures)
+		if tt.want == "" && (err != nil || !strings.Contains(said, "0.900")) {
+			t.Errorf("%s: said %q, error %v", name, said, err)
+		}
+		if tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+			t.Errorf("%s: error %v, want one with %q", name, err, tt.want)
+		}
+	}
+}
+
+// exampleFigures are of four workloads, one of them with everything that can go
 // wrong.
 func exampleFigures() []Figures {
 	first := figuresOf("hot", baseline, candidate{buyers: 4, batch: 1}, []sample{sampleOf(400, 1, 2, 3)})
@@ -85,8 +131,14 @@ func exampleFigures() []Figures {
 		Workload: "idle", Strategy: "holdfast-batch", PurchasesPerSecond: 900, HeldProducts: 100_000,
 		BytesPerHeld: 5321, EtcdBytesPerHeld: 789, IdleServiceCPU: 0.25, IdleEtcdCPU: 0.5,
 	}
-	figures := []Figures{first, second, top, idle}
+	unary := figuresOf("cart", plainCall, candidate{buyers: 256, batch: 1}, []sample{sampleOf(5000, 20)})
+	carts := figuresOf("cart", "holdfast-order-10", candidate{buyers: 256, batch: 10, form: asOneOrder}, []sample{sampleOf(3000, 400)})
+	paying := sampleOf(4500, 22)
+	paying.beside = beside{perSecond: 31}
+	payers := figuresOf("slow-provider", besidePayersName, candidate{buyers: 256, batch: 1}, []sample{paying})
+	figures := []Figures{first, second, top, unary, carts, payers, idle}
 	compare(figures[:3])
+	compare(figures[3:5])
 	return figures
 }
 

@@ -15,6 +15,9 @@ type usage struct {
 	revision                        int64   // of etcd, which grows with each write
 }
 
+// servers is the CPU time of all of them.
+func (u usage) servers() float64 { return u.service + u.postgres + u.etcd }
+
 // read asks the servers and the system. What cannot be known is 0: CPU and
 // memory of servers on other machines, and on systems without /proc.
 func (s *servers) read(ctx context.Context) (usage, error) {

@@ -119,11 +119,12 @@ type bars struct{ figures []Figures }
 // How a family of strategies is filled: what people do today, holdfast, and the
 // ceiling.
 func fillOf(strategy string) (fill color.Color, hatched bool) {
-	i := slices.IndexFunc(contenders, func(c contender) bool { return c.name == strategy })
+	all := allContenders()
+	i := slices.IndexFunc(all, func(c contender) bool { return c.name == strategy })
 	switch {
-	case i >= 0 && contenders[i].owner == holdfast:
+	case i >= 0 && all[i].owner == holdfast:
 		return color.Gray{Y: 70}, false
-	case i >= 0 && contenders[i].owner == unguarded:
+	case i >= 0 && all[i].owner == unguarded:
 		return color.White, false
 	}
 	return color.Gray{Y: 225}, true

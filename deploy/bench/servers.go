@@ -50,6 +50,7 @@ type servers struct {
 	grpc, http string
 	stack      *local.Stack // nil: somebody else's
 	network    *network     // nil: nothing is far away
+	provider   *provider    // of payments; nil: none
 	keep       bool         // the data of the stack
 }
 
@@ -68,6 +69,9 @@ func (cfg *Config) start(ctx context.Context, w *Workload) (*servers, error) {
 
 func (cfg *Config) connect(ctx context.Context, s *servers, w *Workload) error {
 	if cfg.Target != nil {
+		if w.provider {
+			return errors.New("it needs workers with a provider of its own, not those of a target")
+		}
 		s.direct, s.dsns = cfg.Target.DSNs, cfg.Target.DSNs
 		s.shards = slices.Sorted(maps.Keys(s.direct))
 		s.grpc, s.http = cfg.Target.GRPC, cfg.Target.HTTP
@@ -80,6 +84,9 @@ func (cfg *Config) connect(ctx context.Context, s *servers, w *Workload) error {
 	// of several members, as it is in production.
 	stack.EtcdMembers = 3
 	stack.WorkerArgs = append(slices.Clone(stack.WorkerArgs), w.workerArgs...)
+	if err := cfg.connectProvider(ctx, s, w, &stack); err != nil {
+		return err
+	}
 	if w.latency != nil {
 		s.network = newNetwork()
 		stack.Network = s.network.route
@@ -96,6 +103,22 @@ func (cfg *Config) connect(ctx context.Context, s *servers, w *Workload) error {
 		}
 	}
 	return s.dial(slices.Collect(maps.Values(s.stack.EtcdEndpoints())))
+}
+
+// connectProvider starts the provider of a workload, and tells the workers to come.
+func (cfg *Config) connectProvider(ctx context.Context, s *servers, w *Workload, stack *local.StackConfig) (err error) {
+	if !w.provider {
+		return nil
+	}
+	delay := providerDelay
+	if cfg.Quick {
+		delay = quickProviderDelay
+	}
+	if s.provider, err = startProvider(ctx, delay); err != nil {
+		return fmt.Errorf("provider of payments: %w", err)
+	}
+	stack.WorkerArgs = append(stack.WorkerArgs, "--payment-simulator", s.provider.url)
+	return nil
 }
 
 func (s *servers) dial(endpoints []string) (err error) {
@@ -119,6 +142,9 @@ func (s *servers) stop() {
 	}
 	if s.network != nil {
 		s.network.close()
+	}
+	if s.provider != nil {
+		_ = s.provider.stop()
 	}
 }
 
@@ -239,7 +265,7 @@ func (s *servers) audit(ctx context.Context) (oversold int64, err error) {
 	if !report.Clean() {
 		f := report.Findings[0]
 		err = fmt.Errorf("audit: %d findings, the first: %s %s: %s",
-			len(report.Findings), f.ProductID, cmp.Or(f.Shard, "all shards"), f.Problem)
+			report.Count(), f.ProductID, cmp.Or(f.Shard, "all shards"), f.Problem)
 	}
 	return report.Oversold, err
 }

@@ -72,11 +72,13 @@ const (
 
 // The names that ratios refer to.
 const (
-	baseline = "select-for-update"
-	ceiling  = "ceiling"
+	baseline  = "select-for-update"
+	ceiling   = "ceiling"
+	plainCall = "holdfast-unary"
 )
 
-// contenders are all strategies, in the order in which they are measured.
+// contenders are the strategies of most workloads, in the order in which they are
+// measured.
 var contenders = []contender{
 	{baseline, usual, crowds(newForUpdate)},
 	{"conditional-update", usual, crowds(newConditionalUpdate)},
@@ -85,18 +87,55 @@ var contenders = []contender{
 	{"advisory-lock", usual, crowds(newAdvisoryLock)},
 	{"two-phase-commit", usual, crowds(newTwoPhaseCommit)},
 	{"etcd-mutex", usual, crowds(newEtcdMutex)},
-	{"holdfast-unary", holdfast, asGiven(1, newUnary)},
+	plain,
 	{"holdfast-http", holdfast, asGiven(1, newHTTP)},
 	{"holdfast-batch", holdfast, callers(newBatch)},
 	{"holdfast-stream", holdfast, asGiven(1, newStream)},
 	{ceiling, unguarded, bulk},
 }
 
+const (
+	besidePayersName      = "holdfast-unary-beside-payers"
+	besideQuickPayersName = "holdfast-unary-beside-quick-payers"
+)
+
+// plain is what all that holdfast does for a purchase is compared with.
+var plain = contender{plainCall, holdfast, asGiven(1, newUnary)}
+
+// Strategies of workloads that are about what holdfast alone has.
+var (
+	holders = []contender{plain, {"holdfast-hold-confirm", holdfast, asGiven(1, newHoldConfirm)}}
+	carters = []contender{
+		plain,
+		{"holdfast-order-1", holdfast, ofLines(1)},
+		{"holdfast-order-3", holdfast, ofLines(3)},
+		{"holdfast-order-10", holdfast, ofLines(10)},
+	}
+	besides = []contender{
+		plain,
+		{besidePayersName, holdfast, asGiven(1, newBesidePayers)},
+		{besideQuickPayersName, holdfast, asGiven(1, newBesideQuickPayers)},
+	}
+)
+
+// allContenders are those of all workloads, each once.
+func allContenders() []contender {
+	all := slices.Clone(contenders)
+	for _, w := range Workloads {
+		for _, c := range w.contenders {
+			if !slices.ContainsFunc(all, func(known contender) bool { return known.name == c.name }) {
+				all = append(all, c)
+			}
+		}
+	}
+	return all
+}
+
 // StrategyNames are the names of all strategies.
 func StrategyNames() []string {
-	names := make([]string, len(contenders))
-	for i, c := range contenders {
-		names[i] = c.name
+	var names []string
+	for _, c := range allContenders() {
+		names = append(names, c.name)
 	}
 	return names
 }
@@ -148,21 +187,27 @@ func kind(err error) string {
 
 // CheckStrategies returns an error for a name that no strategy has.
 func CheckStrategies(names []string) error {
-	_, err := choose(names)
-	return err
-}
-
-// choose returns the contenders of these names, all of them for no names.
-func choose(names []string) ([]contender, error) {
-	if len(names) == 0 {
-		return contenders, nil
-	}
+	known := StrategyNames()
 	for _, name := range names {
-		if !slices.Contains(StrategyNames(), name) {
-			return nil, fmt.Errorf("strategy %q: want one of %v", name, StrategyNames())
+		if !slices.Contains(known, name) {
+			return fmt.Errorf("strategy %q: want one of %v", name, known)
 		}
 	}
-	return slices.DeleteFunc(slices.Clone(contenders), func(c contender) bool {
-		return !slices.Contains(names, c.name)
-	}), nil
+	return nil
+}
+
+// choose returns the workload's contenders of these names, all of them for no names.
+func (w *Workload) choose(names []string) ([]contender, error) {
+	of := contenders
+	if w.contenders != nil {
+		of = w.contenders
+	}
+	if len(names) == 0 || w.idle {
+		return of, nil
+	}
+	chosen := slices.DeleteFunc(slices.Clone(of), func(c contender) bool { return !slices.Contains(names, c.name) })
+	if len(chosen) == 0 {
+		return nil, fmt.Errorf("workload %s: it has none of the strategies %v", w.Name, names)
+	}
+	return chosen, nil
 }

@@ -40,14 +40,14 @@ func writeIdle(out io.Writer, f *Figures) {
 // Columns end with a tab, since they are aligned to the right; the last one is
 // prose.
 func writeHead(t io.Writer, workload string) {
-	fmt.Fprintf(t, "\n%s\tpurchases/s\tlowest\thighest\tp50 ms\tp99 ms\tp99.9 ms\t× row lock\t× ceiling\t", workload)
+	fmt.Fprintf(t, "\n%s\tpurchases/s\tlowest\thighest\tp50 ms\tp99 ms\tp99.9 ms\t× row lock\t× ceiling\t× unary\tits CPU\t", workload)
 	fmt.Fprint(t, "CPU service\tPostgres\tetcd\tclient\tetcd writes\tin one tx\tworker MB\trefused\tnot sent\toversold\t buyers, errors\n")
 }
 
 func writeRow(t io.Writer, f *Figures) {
-	fmt.Fprintf(t, "%s\t%.0f\t%.0f\t%.0f\t%.2f\t%.2f\t%.2f\t%s\t%s\t",
+	fmt.Fprintf(t, "%s\t%.0f\t%.0f\t%.0f\t%.2f\t%.2f\t%.2f\t%s\t%s\t%s\t%s\t",
 		f.Strategy, f.PurchasesPerSecond, f.LowestPerSecond, f.HighestPerSecond, f.P50, f.P99, f.P999,
-		factor(f.ToBaseline), factor(f.ToCeiling))
+		factor(f.ToBaseline), factor(f.ToCeiling), factor(f.ToUnary), factor(f.CPUToUnary))
 	fmt.Fprintf(t, "%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t%.1f\t%.0f\t%d\t%d\t%d\t %s\n",
 		f.ServiceCPU, f.PostgresCPU, f.EtcdCPU, f.ClientCPU, f.EtcdWrites, f.PerTransaction, f.WorkerMB,
 		f.Refused, f.Unsent, f.Oversold, remarks(f))
@@ -67,6 +67,12 @@ func factor(ratio float64) string {
 func remarks(f *Figures) string {
 	c := candidate{buyers: f.Buyers, batch: f.Batch, form: f.Form}
 	said := []string{c.String()}
+	if f.OrdersPerSecond > 0 {
+		said = append(said, fmt.Sprintf("%.0f orders/s", f.OrdersPerSecond))
+	}
+	if f.PaidPerSecond > 0 {
+		said = append(said, fmt.Sprintf("%.0f/s paid beside them", f.PaidPerSecond))
+	}
 	for _, kind := range slices.Sorted(maps.Keys(f.Errors)) {
 		said = append(said, fmt.Sprintf("%d × %s", f.Errors[kind], kind))
 	}

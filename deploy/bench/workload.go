@@ -26,6 +26,12 @@ type Workload struct {
 	idle       bool           // measures memory, not speed
 	smoke      bool           // is part of a test of the bench
 	workerArgs []string
+
+	contenders []contender   // those of most workloads when nil
+	warmUp     time.Duration // the least that it needs
+	provider   bool          // workers have a provider of payments, which takes its time
+	// promise judges the figures, and says how. Nil when it promises no speed.
+	promise func([]Figures) (said string, err error)
 }
 
 // measurement names one measurement and the run that it is of, both unlike all
@@ -51,6 +57,18 @@ var Workloads = []Workload{
 	regions(0),
 	regions(20 * time.Millisecond),
 	regions(80 * time.Millisecond),
+	{
+		Name: "hold-confirm", About: "one product, each purchase held and then confirmed", demand: hot,
+		contenders: holders, Long: true, smoke: true,
+	},
+	{
+		Name: "cart", About: "orders of 1, 3 and 10 lines, of 1,000 products that workers hold", demand: cart,
+		contenders: carters, held: true, Long: true, smoke: true, workerArgs: idleForLong,
+	},
+	{
+		Name: "slow-provider", About: "one product, alone and beside 64 buyers whose payments take 2 s each", demand: hot,
+		contenders: besides, provider: true, warmUp: payersWarmUp, promise: slowProviderPromise, Long: true, smoke: true,
+	},
 	{
 		Name: "idle", About: "memory of products that are held and not bought", idle: true, Long: true, smoke: true,
 		workerArgs: idleForLong,
@@ -200,6 +218,28 @@ func spread(m measurement) (*demand, error) {
 		products: products, ids: m.name + "-",
 		order: func(_ int64, dice *dice, o *Order) { o.Product = products[dice.zipf.Uint64()].id },
 	}, nil
+}
+
+const (
+	cartProducts = 1000
+	// cartStep has no factor in common with cartProducts: of so many lines that follow
+	// each other none is of another's product, and all products are wanted alike.
+	cartStep = 389
+	// cartsApart is how many lines go to one shard before the next ones go to another.
+	cartsApart = 10
+)
+
+// cart numbers lines: those of an order follow each other. The products are the same in
+// all measurements.
+func cart(m measurement) (*demand, error) {
+	d := &demand{ids: m.name + "-"}
+	for i := range cartProducts {
+		d.products = append(d.products, product{"cart-" + strconv.Itoa(i), plenty})
+	}
+	d.order = func(number int64, _ *dice, o *Order) {
+		o.Product, o.Region = d.products[number*cartStep%cartProducts].id, int(number/cartsApart%2)
+	}
+	return d, nil
 }
 
 // newDice are those of one buyer; the same buyer throws the same in every run.

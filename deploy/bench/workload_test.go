@@ -50,7 +50,7 @@ func TestRequestsAreUniqueOverMeasurements(t *testing.T) {
 	seen := map[string]bool{}
 	for _, name := range []string{"m1", "m11"} {
 		for _, w := range Workloads {
-			if w.idle || w.Name != "hot" && w.Name != "orders" {
+			if w.idle || w.Name != "hot" && w.Name != "orders" && w.Name != "cart" {
 				continue
 			}
 			d, err := w.demand(measurement{"r", w.Name + name})
@@ -91,6 +91,71 @@ func TestOrdersWantMoreThanThereIs(t *testing.T) {
 	}
 	if len(stock) != 1992 || wanted != 90_387 || refused == 0 {
 		t.Errorf("%d products, %d units wanted, %d orders refused", len(stock), wanted, refused)
+	}
+}
+
+// Lines of one product would be one line, and an order is of one shard.
+func TestCartsAreOfDifferentProducts(t *testing.T) {
+	d, err := cart(measurement{"r", "m1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	bought, regions := map[string]int{}, map[int]int{}
+	const lines = 10
+	orders := make([]Order, lines)
+	for first := int64(0); first < 2*cartProducts; first += lines {
+		d.fill(first, nil, orders)
+		inThis := map[string]bool{}
+		for _, line := range orders {
+			inThis[line.Product] = true
+			bought[line.Product]++
+		}
+		if len(inThis) != lines {
+			t.Fatalf("order of line %d: %d products, want %d", first, len(inThis), lines)
+		}
+		regions[orders[0].Region]++
+	}
+	if len(bought) != cartProducts || regions[0] != regions[1] {
+		t.Errorf("%d products were bought, orders by shard %v", len(bought), regions)
+	}
+	for id, times := range bought {
+		if times != 2 {
+			t.Errorf("%s was bought %d times, others twice", id, times)
+		}
+	}
+}
+
+// A workload that is about holdfast alone has strategies of its own, and one that a caller
+// has left without any is an error and not an empty table.
+func TestStrategiesOfWorkloads(t *testing.T) {
+	names := func(workload string, given ...string) []string {
+		w, err := Choose([]string{workload})
+		if err != nil {
+			t.Fatal(err)
+		}
+		chosen, err := w[0].choose(given)
+		if err != nil {
+			return nil
+		}
+		var names []string
+		for _, c := range chosen {
+			names = append(names, c.name)
+		}
+		return names
+	}
+	for _, tt := range []struct{ got, want []string }{
+		{names("hold-confirm"), []string{plainCall, "holdfast-hold-confirm"}},
+		{names("cart", plainCall, ceiling, "holdfast-order-3"), []string{plainCall, "holdfast-order-3"}},
+		{names("hot", plainCall, "holdfast-order-3"), []string{plainCall}},
+		{names("slow-provider", ceiling), nil},
+	} {
+		if !slices.Equal(tt.got, tt.want) {
+			t.Errorf("chosen %v, want %v", tt.got, tt.want)
+		}
+	}
+	all := StrategyNames()
+	if slices.Sort(all); len(slices.Compact(all)) != len(contenders)+6 {
+		t.Errorf("strategies %v", all)
 	}
 }
 

@@ -3,21 +3,31 @@ package chaos
 import (
 	"testing"
 	"time"
+
+	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
+	"github.com/holdfast-io/holdfast/worker/ledger"
 )
 
 // op is an operation on product "p", in seconds.
 func op(request string, amount int64, answer Answer, call, end int) Op {
 	o := Op{
-		Product: "p", RequestID: request, Amount: amount, Answer: answer,
+		Kind: Buy, Product: "p", RequestID: request, Amount: amount, Answer: answer,
 		Call: time.Duration(call) * time.Second, Return: time.Duration(end) * time.Second,
 	}
-	if answer == Admitted {
-		o.PurchaseID = "eu-" + request
+	switch answer {
+	case Admitted:
+		o.PurchaseID, o.Told.State = "eu-"+request, ledger.Confirmed
+	case Refused:
+		o.Reason = holdfastv1.ReasonInsufficientStock
 	}
 	return o
 }
 
-func row(request string, amount int64) Row { return Row{"eu-" + request, "p", request, amount} }
+func row(request string, amount int64) Row { return rowAs("eu-"+request, "p", request, amount) }
+
+func rowAs(id, product, request string, amount int64) Row {
+	return Row{PurchaseID: id, Product: product, RequestID: request, Amount: amount, State: ledger.Confirmed}
+}
 
 func toldAgain(o Op, purchaseID string) Op {
 	o.Again = purchaseID
@@ -85,10 +95,10 @@ func TestCheckerJudgesHistories(t *testing.T) {
 			[]Op{op("a", 2, Admitted, 0, 1)}, []Row{row("a", 1)}, counts{lost: 1, linearizable: true},
 		},
 		"stored as another purchase": {
-			[]Op{op("a", 2, Admitted, 0, 1)}, []Row{{"us-a", "p", "a", 2}}, counts{lost: 1, linearizable: true},
+			[]Op{op("a", 2, Admitted, 0, 1)}, []Row{rowAs("us-a", "p", "a", 2)}, counts{lost: 1, linearizable: true},
 		},
 		"stored twice": {
-			[]Op{op("a", 1, Admitted, 0, 1)}, []Row{row("a", 1), {"us-a", "p", "a", 1}},
+			[]Op{op("a", 1, Admitted, 0, 1)}, []Row{row("a", 1), rowAs("us-a", "p", "a", 1)},
 			counts{doubled: 1, linearizable: true},
 		},
 		"told two outcomes": {
@@ -103,7 +113,7 @@ func TestCheckerJudgesHistories(t *testing.T) {
 			nil, []Row{row("a", 1)}, counts{doubled: 1, linearizable: true},
 		},
 		"a row of an unknown product": {
-			nil, []Row{{"eu-a", "q", "a", 1}}, counts{doubled: 1, linearizable: true},
+			nil, []Row{rowAs("eu-a", "q", "a", 1)}, counts{doubled: 1, linearizable: true},
 		},
 		"refused with all units there": {
 			[]Op{op("a", 1, Refused, 0, 1)}, nil, counts{falseRefusals: 1},
@@ -138,7 +148,7 @@ func TestCheckerJudgesHistories(t *testing.T) {
 			for _, o := range c.ops {
 				h.addOp(o)
 			}
-			v := Check(h, c.rows)
+			v := Check(h, &Rows{Purchases: c.rows})
 			got := counts{v.Oversold, v.Lost, v.Doubled, v.FalseRefusals, len(v.NotLinearizable) == 0}
 			if got != c.want {
 				t.Errorf("got %+v, want %+v: %q", got, c.want, v.Evidence)
@@ -162,7 +172,7 @@ func TestCheckerSeesWhatOnlyAnOrderShows(t *testing.T) {
 	} {
 		h.addOp(o)
 	}
-	v := Check(h, []Row{row("a", 2)})
+	v := Check(h, &Rows{Purchases: []Row{row("a", 2)}})
 	if len(v.NotLinearizable) != 1 || v.Oversold != 0 || v.FalseRefusals != 0 {
 		t.Errorf("got %+v", v)
 	}

@@ -11,7 +11,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/holdfast-io/holdfast/deploy/local"
-	"github.com/holdfast-io/holdfast/worker/ledger"
 )
 
 // forgetFences makes a shard accept every tenure that it has ever seen: each
@@ -28,7 +27,15 @@ END $$;
 CREATE TRIGGER fences_forget_nobody AFTER UPDATE ON fences
     FOR EACH ROW WHEN (OLD.tenure_id <> NEW.tenure_id) EXECUTE FUNCTION keep_old_fence()`
 
+// forgetReleases makes a shard forget what is given back: the running total that a refusal
+// reads from every shard never moves. The rows are right, so only what buyers are told shows it.
+const forgetReleases = `
+CREATE FUNCTION forget_release() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END';
+CREATE TRIGGER releases_forgotten BEFORE INSERT OR UPDATE ON releases
+    FOR EACH ROW EXECUTE FUNCTION forget_release()`
+
 const (
+	controlRefusals = 40               // until the first pause: of units given back, and forgotten
 	controlStock    = 20               // of a product whose holder is paused; sold out in moments
 	controlPatience = 25 * time.Second // with a product, before another one is tried
 	controlLimit    = 3 * time.Minute  // of a machine that is busy with other things
@@ -36,8 +43,9 @@ const (
 )
 
 // Control sells with the same buyers and checker as Run, in a world of its own
-// whose shards refuse no tenure, and pauses holders. It must be caught: a verdict
-// without violations means that the checker, or the fault, is good for nothing.
+// whose shards refuse no tenure and forget what is given back, and pauses holders. It must
+// be caught at both, overselling and refusing what is there: otherwise the checker, or the
+// fault, is good for nothing.
 func Control(ctx context.Context, cfg Config) (*Verdict, error) {
 	// Without this a holder that was paused would mostly see in etcd that others
 	// wait, and let go: a courtesy, which is not what the control is about.
@@ -49,8 +57,8 @@ func Control(ctx context.Context, cfg Config) (*Verdict, error) {
 	}
 	defer w.stop()
 	for _, dsn := range w.stack.DSNs() { // there are no spare shards
-		if err := execute(ctx, dsn, forgetFences); err != nil {
-			return nil, fmt.Errorf("switch fencing off: %w", err)
+		if err := execute(ctx, dsn, forgetFences+";"+forgetReleases); err != nil {
+			return nil, fmt.Errorf("break the shards: %w", err)
 		}
 	}
 	t, err := newTraffic(w, "control", cfg.Seed)
@@ -58,6 +66,10 @@ func Control(ctx context.Context, cfg Config) (*Verdict, error) {
 		return nil, err
 	}
 	defer t.close()
+	// Holders keep products from others for a minute, also from workers that a coordinator
+	// would rather ask once it knows them all.
+	t.patience = attemptTimeout
+	sleep(ctx, time.Second)
 	if err := t.open(ctx, 1, controlStock); err != nil {
 		return nil, err
 	}
@@ -65,7 +77,8 @@ func Control(ctx context.Context, cfg Config) (*Verdict, error) {
 	if err := w.pauseHolders(ctx, t); err != nil {
 		return nil, err
 	}
-	rows, _, err := w.rows(ctx)
+	w.stopWriters()
+	rows, err := w.rows(ctx, t.history)
 	if err != nil {
 		return nil, err
 	}
@@ -84,11 +97,6 @@ func execute(ctx context.Context, dsn, sql string) error {
 
 // pauseHolders pauses holders while buyers buy, until something is oversold.
 func (w *World) pauseHolders(ctx context.Context, t *traffic) error {
-	shards, err := w.openShards(ctx)
-	if err != nil {
-		return err
-	}
-	defer closeShards(shards)
 	trade, stopTrade := context.WithCancel(ctx)
 	var buyers sync.WaitGroup
 	defer buyers.Wait()
@@ -96,8 +104,11 @@ func (w *World) pauseHolders(ctx context.Context, t *traffic) error {
 	for i := range controlBuyers {
 		buyers.Go(func() { t.buyer(trade, trade, i*lines) }) // at the end nobody waits for an answer
 	}
+	for limit := time.Now().Add(controlPatience); time.Now().Before(limit) && t.history.refusals() < controlRefusals; {
+		sleep(ctx, 100*time.Millisecond)
+	}
 	for limit := time.Now().Add(controlLimit); time.Now().Before(limit); {
-		if oversold, err := w.sellAroundHolder(ctx, t, shards); err != nil || oversold {
+		if oversold, err := w.sellAroundHolder(ctx, t); err != nil || oversold {
 			return err
 		}
 	}
@@ -107,8 +118,9 @@ func (w *World) pauseHolders(ctx context.Context, t *traffic) error {
 // sellAroundHolder pauses the holder of a new product before any of it is sold,
 // has others sell all of it, lets the holder go on with its tenure, which knows
 // nothing of that, and returns whether it sold any more.
-func (w *World) sellAroundHolder(ctx context.Context, t *traffic, shards []*ledger.Shard) (bool, error) {
+func (w *World) sellAroundHolder(ctx context.Context, t *traffic) (bool, error) {
 	product := t.nextDrop(0)
+	t.keep(product) // what is given back, and forgotten, would hide what is oversold
 	if err := t.create(ctx, product, controlStock); err != nil {
 		return false, err
 	}
@@ -121,30 +133,26 @@ func (w *World) sellAroundHolder(ctx context.Context, t *traffic, shards []*ledg
 	}
 	w.say("control: %s, which holds %s, is paused", name, product)
 	t.publish(0, product)
-	soldOut, err := await(ctx, shards, func(sold map[string]int64) bool {
+	soldOut, err := w.await(ctx, t.history, func(sold map[string]int64) bool {
 		return sold[product] > controlStock-maxAmount // a buyer may want more than is left
 	})
 	if err := errors.Join(err, p.Signal(syscall.SIGCONT)); err != nil {
 		return false, err
 	}
 	w.say("control: %s goes on, sold out: %v", name, soldOut)
-	return await(ctx, shards, t.history.oversold)
+	return w.await(ctx, t.history, t.history.oversold)
 }
 
 // await waits until the units sold of each product, from the rows, are as wanted,
 // and returns whether they came to be. The audit could not tell: it meets each
 // purchase once for every fence row that there is here.
-func await(ctx context.Context, shards []*ledger.Shard, wanted func(sold map[string]int64) bool) (bool, error) {
+func (w *World) await(ctx context.Context, h *History, wanted func(sold map[string]int64) bool) (bool, error) {
 	for limit := time.Now().Add(controlPatience); time.Now().Before(limit) && ctx.Err() == nil; {
-		rows, err := readRows(ctx, shards)
+		rows, err := w.rows(ctx, h)
 		if err != nil {
 			return false, err
 		}
-		sold := map[string]int64{}
-		for _, r := range rows {
-			sold[r.Product] += r.Amount
-		}
-		if wanted(sold) {
+		if wanted(rows.sold()) {
 			return true, nil
 		}
 		sleep(ctx, 100*time.Millisecond)

@@ -12,9 +12,10 @@
 //     hold at the end, never on what holdfast says of itself;
 //   - one seed draws one schedule. The machine's timing is not part of the seed:
 //     a run repeats its faults, not its interleavings;
-//   - a control without fencing has buyers and a checker like a run, which
-//     must find it overselling: a checker that finds nothing anywhere is broken.
+//   - a control without fencing, which forgets what is given back, has buyers and a
+//     checker like a run, which must find it overselling and refusing what is there: a
+//     checker that finds nothing anywhere is broken.
 //
 // It knows nothing of how a worker keeps its promises, and changes no code of it:
-// the control's lack of fencing is made in its own throw-away databases.
+// the control's faults are made in its own throw-away databases.
 package chaos

@@ -19,6 +19,10 @@ const defaultBuyers = 24
 // sellable again.
 const recoveryBound = 30 * time.Second
 
+// sweepBound is how long after all is healed no hold may be left whose time was up: the duty
+// of a worker that was killed may not be taken over for 10 s.
+const sweepBound = 20 * time.Second
+
 // Config says what a run is. Fields without a default are required.
 type Config struct {
 	Stack    local.StackConfig // Binary and Dir are required; the rest is chosen here
@@ -36,6 +40,7 @@ type Report struct {
 	Verdict
 	Faults     map[string]int // injected, by name
 	Recovered  time.Duration  // from the last heal until every product was sellable
+	Swept      time.Duration  // from the last heal until no hold was overdue
 	Unexpected map[string]int // errors that no outage explains, by message
 	Ended      []string       // processes that ended by themselves
 	Failures   []string       // what is wrong besides the verdict
@@ -83,7 +88,7 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 		return nil, context.Cause(ctx)
 	}
 	timeline.say("stopping workers, reading all rows")
-	err = r.judge(ctx, w, t)
+	err = r.judge(ctx, w, t, filepath.Join(cfg.Stack.Dir, "rows.txt"))
 	timeline.say("judged")
 	return r, errors.Join(err, t.history.save(filepath.Join(cfg.Stack.Dir, "history.txt")))
 }
@@ -97,6 +102,7 @@ func (cfg *Config) sell(ctx context.Context, w *World, t *traffic, r *Report) {
 	supervisor.Go(func() { w.supervise(supervised) })
 	for line := range lines {
 		buyers.Go(func() { t.dropRegularly(ctx, trade, line) })
+		buyers.Go(func() { t.operator(ctx, trade, line) })
 	}
 	for i := range cmp.Or(cfg.Buyers, defaultBuyers) {
 		buyers.Go(func() { t.buyer(ctx, trade, i) })
@@ -104,10 +110,12 @@ func (cfg *Config) sell(ctx context.Context, w *World, t *traffic, r *Report) {
 	injector := &injector{world: w, counts: r.Faults}
 	injector.run(ctx, Schedule(cfg.Seed, cfg.Duration, cfg.Faults), cfg.Duration)
 	r.Failures = append(r.Failures, injector.failures...)
+	healed := time.Now()
 	w.say("all healed; every product must be sellable within %v", recoveryBound)
 	r.awaitRecovery(ctx, w, t)
 	stopTrade()
 	buyers.Wait()
+	r.awaitSweep(ctx, w, t, healed)
 	stopSupervisor()
 	supervisor.Wait()
 	r.Ended = w.strange
@@ -140,15 +148,42 @@ func (r *Report) awaitRecovery(ctx context.Context, w *World, t *traffic) {
 	w.say("%d products asked for, recovered in %v", len(products), r.Recovered.Round(time.Millisecond))
 }
 
+// awaitSweep waits until no hold is left whose time is up.
+func (r *Report) awaitSweep(ctx context.Context, w *World, t *traffic, healed time.Time) {
+	began, due := time.Now(), t.history.now()
+	for {
+		rows, err := w.rows(ctx, t.history)
+		overdue := -1
+		if err == nil {
+			overdue = rows.overdue(due)
+		}
+		if overdue == 0 {
+			r.Swept = time.Since(healed)
+			w.say("no hold is overdue %v after the last heal", r.Swept.Round(time.Millisecond))
+			return
+		}
+		if ctx.Err() != nil || time.Since(began) > sweepBound {
+			r.Failures = append(r.Failures, fmt.Sprintf("%d holds are overdue by %v: %v", overdue, sweepBound, err))
+			return
+		}
+		sleep(ctx, 200*time.Millisecond)
+	}
+}
+
 // judge compares the history with the rows, and has the ledger audit itself.
-func (r *Report) judge(ctx context.Context, w *World, t *traffic) error {
-	rows, audit, err := w.rows(ctx)
+func (r *Report) judge(ctx context.Context, w *World, t *traffic, path string) error {
+	w.stopWriters()
+	rows, err := w.rows(ctx, t.history)
 	if err != nil {
-		return fmt.Errorf("read shards: %w", err)
+		return err
 	}
 	r.Verdict = *Check(t.history, rows)
+	audit, err := w.audit(ctx)
+	if err != nil {
+		return err
+	}
 	for _, f := range audit.Findings {
 		r.Failures = append(r.Failures, fmt.Sprintf("audit: product %s, shard %q: %s", f.ProductID, f.Shard, f.Problem))
 	}
-	return nil
+	return rows.save(path)
 }

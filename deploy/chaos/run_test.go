@@ -12,8 +12,9 @@ import (
 	"github.com/holdfast-io/holdfast/deploy/local"
 )
 
-// A suite that finds nothing in a system that sells twice finds nothing at all.
-func TestControlWithoutFencingIsCaught(t *testing.T) {
+// A suite that finds nothing in a system that sells twice, and forgets what is given back,
+// finds nothing at all.
+func TestControlIsCaught(t *testing.T) {
 	v, err := Control(t.Context(), Config{Stack: stackConfig(t), Seed: 1, Say: t.Logf})
 	if err != nil {
 		t.Fatal(err)
@@ -23,6 +24,9 @@ func TestControlWithoutFencingIsCaught(t *testing.T) {
 	}
 	if v.Oversold == 0 {
 		t.Errorf("nothing was oversold: %+v", v)
+	}
+	if v.FalseRefusals == 0 {
+		t.Errorf("nobody was refused what was given back: %+v", v)
 	}
 }
 

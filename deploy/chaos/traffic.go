@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -20,7 +21,7 @@ const (
 	patience       = time.Minute     // of a buyer, until he goes without an answer
 	attemptTimeout = 5 * time.Second // of one call
 	minPause       = 30 * time.Millisecond
-	maxPause       = 120 * time.Millisecond // between two purchases of a buyer
+	maxPause       = 120 * time.Millisecond // between two things that a buyer does
 
 	maxAmount = 5
 	lines     = 4       // of products, each with buyers of its own
@@ -30,22 +31,24 @@ const (
 	longWait = 3 * time.Second // is worth a line of the timeline, if it is the longest so far by a second
 )
 
-// traffic is the buyers of a run. There are several lines of products, so that
+// traffic is the buyers and operators of a run. There are several lines of products, so that
 // not all buyers wait when one product cannot be sold, and so that no product has
 // more operations than the checker can order. In each line one product never
 // sells out; a new small one comes on sale every few seconds, so that the last
 // units of something are always being fought over, and refusals are always being
-// given.
+// given, while others give units back.
 type traffic struct {
 	coordinators []coordinator
 	regions      func() []string // that there are now
 	history      *History
 	seed         uint64
-	name         string // of the run; begins all ids
+	name         string        // of the run; begins all ids
+	patience     time.Duration // of the buyers
 	say          func(format string, args ...any)
 
 	mu         sync.Mutex
 	drops      [lines][]string // the newest last
+	final      map[string]bool // products of which nobody gives anything back
 	unexpected map[string]int
 	longest    time.Duration // that a buyer has waited
 }
@@ -59,7 +62,8 @@ type coordinator struct {
 
 func newTraffic(w *World, name string, seed uint64) (*traffic, error) {
 	t := &traffic{
-		regions: w.shardNames, history: NewHistory(), seed: seed, name: name, say: w.say, unexpected: map[string]int{},
+		regions: w.shardNames, history: NewHistory(), seed: seed, name: name, say: w.say, patience: patience,
+		final: map[string]bool{}, unexpected: map[string]int{},
 	}
 	for _, address := range w.coordinators() {
 		conn, err := grpc.NewClient(address,
@@ -136,6 +140,19 @@ func (t *traffic) publish(line int, id string) {
 	t.drops[line] = append(t.drops[line], id)
 }
 
+// keep has buyers keep what they buy of a product, and buy of no other one once it is on sale.
+func (t *traffic) keep(product string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.final[product] = true
+}
+
+func (t *traffic) isFinal(product string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.final[product]
+}
+
 // dropRegularly brings new products until trade ends.
 func (t *traffic) dropRegularly(ctx, trade context.Context, line int) {
 	rng := rand.New(rand.NewPCG(t.seed, uint64(line)<<32))
@@ -146,7 +163,7 @@ func (t *traffic) dropRegularly(ctx, trade context.Context, line int) {
 		case <-trade.Done():
 			return
 		case <-tick.C:
-			if err := t.drop(ctx, line, 40+rng.Int64N(200)); err != nil {
+			if err := t.drop(ctx, line, 20+rng.Int64N(80)); err != nil {
 				t.say("no more new products: %v", err)
 				return
 			}
@@ -172,76 +189,82 @@ func (t *traffic) choose(rng *rand.Rand, line int) string {
 	drops := t.drops[line]
 	newest := len(drops) - 1
 	switch n := rng.IntN(10); {
-	case n < 5:
+	case n < 5, t.final[drops[newest]]:
 		return drops[newest]
-	case n < 7:
+	case n < 8:
 		return drops[max(newest-1, 0)]
 	default:
 		return t.evergreen(line)
 	}
 }
 
-// buyer buys until trade ends; what he has begun he finishes, while ctx lasts.
-// Each calls the coordinator of his number first.
-func (t *traffic) buyer(ctx, trade context.Context, number int) {
-	rng := rand.New(rand.NewPCG(t.seed, uint64(number)<<33))
-	for i := 0; trade.Err() == nil; i++ {
-		regions := t.regions()
-		t.buy(ctx, number, &holdfastv1.CreatePurchaseRequest{
-			ProductId: t.choose(rng, number%lines), Amount: 1 + rng.Int64N(maxAmount),
-			CustomerId: fmt.Sprintf("customer-%d", number), Region: regions[rng.IntN(len(regions))],
-			RequestId: fmt.Sprintf("%s-%d-%d", t.name, number, i),
-		}, rng.IntN(10) == 0)
-		select {
-		case <-trade.Done():
-		case <-time.After(minPause + time.Duration(rng.Int64N(int64(maxPause-minPause)))):
-		}
-	}
-}
+// call is one call, which answers with a purchase; a delivery, with one that has its id.
+type call func(context.Context, coordinator) (*holdfastv1.Purchase, error)
 
-// buy insists on an answer and writes it down. Sometimes a buyer asks again
-// after he was answered, and must be told the same.
-func (t *traffic) buy(ctx context.Context, first int, request *holdfastv1.CreatePurchaseRequest, again bool) Op {
-	o := Op{
-		Product: request.GetProductId(), RequestID: request.GetRequestId(), Amount: request.GetAmount(),
-		Call: t.history.now(),
-	}
+// do insists on an answer and writes it down. When again is set the same is asked once more
+// after it was done, and must be told the same.
+func (t *traffic) do(ctx context.Context, first int, o Op, again bool, call call) Op {
 	var p *holdfastv1.Purchase
-	call := func(ctx context.Context, c coordinator) (err error) {
-		p, err = c.purchases.CreatePurchase(ctx, request)
+	once := func(ctx context.Context, c coordinator) (err error) {
+		p, err = call(ctx, c)
 		return err
 	}
-	told := t.insist(ctx, first, call)
-	o.Return, o.Attempts, o.Failure = t.history.now(), told.attempts, told.failure
+	o.Call = t.history.now()
+	limited, cancel := context.WithTimeout(ctx, t.patience)
+	defer cancel()
+	said := t.insist(limited, first, once)
+	o.Return, o.Attempts, o.Failure = t.history.now(), said.attempts, said.failure
 	switch {
-	case told.answered && told.refusal == nil:
-		o.Answer, o.PurchaseID = Admitted, p.GetPurchaseId()
-	case told.answered:
-		o.Answer = Refused
+	case said.answered && said.refusal == nil:
+		o.Answer, o.PurchaseID, o.Told = Admitted, p.GetPurchaseId(), t.history.told(p)
+	case said.answered:
+		o.Answer, o.Reason = Refused, holdfastv1.Reason(said.refusal)
 	}
 	t.noteWait(o)
 	if again && o.Answer == Admitted {
-		if told := t.insist(ctx, first+1, call); told.answered && told.refusal == nil {
+		if said := t.insist(ctx, first+1, once); said.answered && said.refusal == nil {
 			o.Again = p.GetPurchaseId()
-		} else if told.answered {
-			o.Again = "a refusal"
+		} else if said.answered {
+			o.Again = holdfastv1.Reason(said.refusal)
 		}
 	}
 	t.history.addOp(o)
 	return o
 }
 
-// told is what a caller who insists was told.
-type told struct {
+func (t *traffic) buy(ctx context.Context, first int, request *holdfastv1.CreatePurchaseRequest, again bool) Op {
+	o := Op{Kind: Buy, Product: request.GetProductId(), RequestID: request.GetRequestId(), Amount: request.GetAmount()}
+	if request.GetHold() != nil {
+		o.Kind = Hold
+		if until := request.GetHold().GetExpireTime(); until != nil {
+			o.Until = t.history.at(until.AsTime())
+		}
+	}
+	return t.do(ctx, first, o, again, func(ctx context.Context, c coordinator) (*holdfastv1.Purchase, error) {
+		return c.purchases.CreatePurchase(ctx, request)
+	})
+}
+
+// said is what a caller who insists was told.
+type said struct {
 	answered bool
 	refusal  error // the answer, unless it is nil
 	attempts int
 	failure  string // the last that was no answer
 }
 
-// insist repeats a call until it is answered: with success or with the refusal
-// that the units are not there. After a failure it goes to the other coordinator.
-func (t *traffic) insist(ctx context.Context, first int, call func(context.Context, coordinator) error) (result told) {
+// answers are the reasons of errors that say what became of a call. After others it is to
+// be repeated.
+var answers = []string{
+	holdfastv1.ReasonInsufficientStock, holdfastv1.ReasonPurchaseHeld, holdfastv1.ReasonPurchaseConfirmed,
+	holdfastv1.ReasonPurchaseCancelled, holdfastv1.ReasonHoldExpired, holdfastv1.ReasonPurchaseReturned,
+	holdfastv1.ReasonAmountExceeded, holdfastv1.ReasonHoldTooLong, holdfastv1.ReasonInvalidField,
+	holdfastv1.ReasonPurchaseNotFound, holdfastv1.ReasonRequestIDReused, holdfastv1.ReasonToReadmit,
+}
+
+// insist repeats a call until it is answered: with success, or with a refusal that says
+// why. After a failure it goes to the other coordinator.
+func (t *traffic) insist(ctx context.Context, first int, call func(context.Context, coordinator) error) (result said) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	for {
@@ -250,7 +273,7 @@ func (t *traffic) insist(ctx context.Context, first int, call func(context.Conte
 		attempt, done := context.WithTimeout(ctx, attemptTimeout)
 		err := call(attempt, c)
 		done()
-		if err == nil || holdfastv1.Reason(err) == holdfastv1.ReasonInsufficientStock {
+		if err == nil || slices.Contains(answers, holdfastv1.Reason(err)) {
 			result.answered, result.refusal = true, err
 			return result
 		}

@@ -16,7 +16,6 @@ import (
 	"github.com/holdfast-io/holdfast/api/cluster"
 	"github.com/holdfast-io/holdfast/deploy/local"
 	"github.com/holdfast-io/holdfast/lockmgr"
-	"github.com/holdfast-io/holdfast/worker"
 	"github.com/holdfast-io/holdfast/worker/ledger"
 )
 
@@ -262,32 +261,15 @@ func closeShards(shards []*ledger.Shard) {
 	}
 }
 
-// rows reads all purchases of all shards, after everybody who writes has ended.
-func (w *World) rows(ctx context.Context) ([]Row, *ledger.AuditReport, error) {
-	w.stopWriters()
+// audit has the ledger recount itself.
+func (w *World) audit(ctx context.Context) (*ledger.AuditReport, error) {
 	shards, err := w.openShards(ctx)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	defer closeShards(shards)
-	rows, err := readRows(ctx, shards)
-	if err != nil {
-		return nil, nil, err
-	}
 	report, err := ledger.Audit(ctx, shards)
-	return rows, report, errors.Join(err, ctx.Err())
-}
-
-func readRows(ctx context.Context, shards []*ledger.Shard) (rows []Row, err error) {
-	for _, s := range shards {
-		for p, err := range s.AllPurchases(ctx) {
-			if err != nil {
-				return nil, err
-			}
-			rows = append(rows, Row{worker.PurchaseID(s.Name(), p.PurchaseID), p.ProductID, p.RequestID, p.Amount})
-		}
-	}
-	return rows, nil
+	return report, errors.Join(err, ctx.Err())
 }
 
 func (w *World) stopWriters() {

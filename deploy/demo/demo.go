@@ -195,14 +195,17 @@ func storage(ctx context.Context, s *ledger.Shard) (map[string]int64, error) {
 	}
 }
 
-// rows are the purchases of all shards, as the judgement wants them.
+// rows are what customers have of the purchases of all shards, as the judgement wants them.
 func rows(ctx context.Context, shards []*ledger.Shard) iter.Seq2[replay.Row, error] {
 	return func(yield func(replay.Row, error) bool) {
 		for _, s := range shards {
 			for p, err := range s.AllPurchases(ctx) {
+				if err == nil && p.Has() == 0 {
+					continue
+				}
 				row := replay.Row{
 					PurchaseID: worker.PurchaseID(s.Name(), p.PurchaseID), ProductID: p.ProductID,
-					RequestID: p.RequestID, Amount: p.Amount,
+					RequestID: p.RequestID, Amount: p.Has(),
 				}
 				if !yield(row, err) || err != nil {
 					return

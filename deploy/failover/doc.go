@@ -1,4 +1,5 @@
-// Package failover measures how long a buyer waits when something dies. Each
+// Package failover measures how long a buyer waits when something dies, or somebody
+// leaves without a word. Each
 // experiment starts a whole holdfast of its own on this machine, has buyers buy
 // through the coordinator while it breaks one thing in one way, and ends with the
 // audit of all shards.
@@ -15,6 +16,10 @@
 //     after etcd answers again every product sells, held or not.
 //   - [Locks]: one worker holds ten thousand locks under load for minutes. None is
 //     lost, and each is renewed before two thirds of its TTL have passed.
+//   - [Holds]: all units of a product are held, and the holds are left to expire, with
+//     nobody who sweeps them. A buyer who comes before is refused; one who comes a
+//     second after the expiry has his unit in less than 100 ms, and then exactly as
+//     many units can be sold as there are.
 //
 // In none of them is a unit oversold, or a purchase lost or stored twice, and no
 // buyer goes without an answer.

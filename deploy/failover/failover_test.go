@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -54,6 +55,18 @@ func TestExperimentsLoseNothing(t *testing.T) {
 			t.Errorf("figures do not fit together: %+v", f)
 		}
 	})
+	t.Run("holds", func(t *testing.T) {
+		f, err := Holds(t.Context(), HoldsConfig{
+			Config: config(t, binary), Holds: 50, Hold: 3 * time.Second, Repetitions: 2,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkVerdict(t, f.Verdict)
+		if f.SoldAgain != 100 || f.Purchases != 200 || len(f.WaitsMS) != 2 || f.WorstMS < f.P50MS || f.P50MS <= 0 || f.RefusedWorstMS <= 0 {
+			t.Errorf("figures do not fit together: %+v", f)
+		}
+	})
 	t.Run("locks", func(t *testing.T) {
 		f, err := Locks(t.Context(), LocksConfig{
 			Config: config(t, binary), Products: 50, Duration: time.Second, Rate: 50,
@@ -75,12 +88,28 @@ func checkVerdict(t *testing.T, v Verdict) {
 	}
 }
 
+// A promise that is broken in one repetition only is broken.
+func TestHoldsPromiseIsOfTheWorstWait(t *testing.T) {
+	kept := HoldsFigures{Holds: 10, Repetitions: 2, P50MS: 8, WorstMS: 99, SoldAgain: 20}
+	if err := kept.Promise(); err != nil {
+		t.Errorf("a promise that was kept: %v", err)
+	}
+	late, lost := kept, kept
+	late.WorstMS, lost.SoldAgain = 100, 19
+	for name, f := range map[string]HoldsFigures{"worst_ms": late, "sold_again": lost} {
+		if err := f.Promise(); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: got %v", name, err)
+		}
+	}
+}
+
 // Who has mistyped a flag must be told which, and at once.
 func TestFieldOutOfRangeIsNamed(t *testing.T) {
 	for name, run := range map[string]func() error{
 		"kills":    func() error { _, err := Kill(t.Context(), KillConfig{LockTTL: 1, Buyers: 1}); return err },
 		"lock-ttl": func() error { _, err := Quorum(t.Context(), QuorumConfig{Outage: 1}); return err },
 		"buyers":   func() error { _, err := Kill(t.Context(), KillConfig{Kills: 1, LockTTL: 1}); return err },
+		"hold":     func() error { _, err := Holds(t.Context(), HoldsConfig{Holds: 1, Repetitions: 1}); return err },
 		"products": func() error { _, err := Drain(t.Context(), DrainConfig{Rate: 1}); return err },
 		"rate":     func() error { _, err := Drain(t.Context(), DrainConfig{Products: 1, Rate: -1}); return err },
 		"outage":   func() error { _, err := Quorum(t.Context(), QuorumConfig{LockTTL: 1}); return err },

@@ -27,7 +27,7 @@ const (
 	minPause = 5 * time.Millisecond
 	maxPause = 50 * time.Millisecond
 
-	storage   = 1 << 40 // units of each product: nothing sells out here
+	storage   = 1 << 40 // units of products that do not sell out
 	atOnce    = 16      // calls under way while an experiment is prepared
 	saidFully = 10      // failures and repetitions; the others are only counted
 )
@@ -70,8 +70,13 @@ func newMarket(address string, regions []string, say func(string, ...any)) (*mar
 
 func (m *market) close() { _ = m.conn.Close() }
 
-// create puts new products on sale and returns their ids.
+// create puts new products on sale that do not sell out, and returns their ids.
 func (m *market) create(ctx context.Context, count int) ([]string, error) {
+	return m.createOf(ctx, count, storage)
+}
+
+// createOf puts new products of so many units each on sale. It is called once.
+func (m *market) createOf(ctx context.Context, count int, units int64) ([]string, error) {
 	ids := make([]string, count)
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(atOnce)
@@ -81,7 +86,7 @@ func (m *market) create(ctx context.Context, count int) ([]string, error) {
 			ctx, cancel := context.WithTimeout(ctx, patience)
 			defer cancel()
 			err := m.insist(ctx, func(ctx context.Context) error {
-				request := &holdfastv1.CreateProductRequest{ProductId: ids[i], AmountInStorage: storage}
+				request := &holdfastv1.CreateProductRequest{ProductId: ids[i], AmountInStorage: units}
 				_, err := m.products.CreateProduct(ctx, request)
 				return err
 			})
@@ -117,23 +122,32 @@ func (m *market) buyEach(ctx context.Context, products []string, buyers int) {
 
 // buy buys one unit for a buyer who came at a given time.
 func (m *market) buy(ctx context.Context, product string, asked time.Time) sale {
+	s := m.try(ctx, m.request(product), asked)
+	if ctx.Err() == nil { // else the experiment was interrupted
+		m.count(s)
+	}
+	return s
+}
+
+// request asks for one unit, for the next customer.
+func (m *market) request(product string) *holdfastv1.CreatePurchaseRequest {
 	number := m.asked.Add(1)
-	request := &holdfastv1.CreatePurchaseRequest{
+	return &holdfastv1.CreatePurchaseRequest{
 		ProductId: product, Amount: 1, CustomerId: fmt.Sprintf("customer-%d", number%1000),
 		Region:    m.regions[number%int64(len(m.regions))],
 		RequestId: fmt.Sprintf("%s-%d", m.run, number),
 	}
+}
+
+// try is a purchase that may be refused, and is not counted.
+func (m *market) try(ctx context.Context, request *holdfastv1.CreatePurchaseRequest, asked time.Time) sale {
 	patient, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	err := m.insist(patient, func(ctx context.Context) error {
 		_, err := m.purchases.CreatePurchase(ctx, request)
 		return err
 	})
-	s := sale{product: product, asked: asked, answered: time.Now(), err: err}
-	if ctx.Err() == nil { // else the experiment was interrupted
-		m.count(s)
-	}
-	return s
+	return sale{product: request.GetProductId(), asked: asked, answered: time.Now(), err: err}
 }
 
 func (m *market) count(s sale) {

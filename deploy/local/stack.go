@@ -40,7 +40,9 @@ type StackConfig struct {
 	HTTPListen string // of the first coordinator; a free port of 127.0.0.1 when empty
 	GRPCListen string
 	WorkerArgs []string // further flags for every worker
-	Logger     hclog.Logger
+	// WorkerArgsOf, when set, are further flags of one worker.
+	WorkerArgsOf func(name string) []string
+	Logger       hclog.Logger
 
 	CoordinatorArgs []string // further flags for every coordinator
 }
@@ -281,6 +283,9 @@ func (s *Stack) StartWorker(name string) error {
 	}
 	args := append([]string{"worker", "--name", name, "--listen", hostPort(port), "--advertise", advertise},
 		s.cfg.WorkerArgs...)
+	if s.cfg.WorkerArgsOf != nil {
+		args = append(args, s.cfg.WorkerArgsOf(name)...)
+	}
 	p, err := s.run(name, args...)
 	if err != nil {
 		return err

@@ -97,7 +97,11 @@ func (o *Orders) withPrefix(prefix string) *Orders {
 }
 
 // columns holds where each column that is read stands in a record.
-type columns struct{ invoice, product, quantity, customer, country int }
+type columns struct {
+	invoice, product, quantity, customer, country int
+
+	price int // -1 when there is none; only carts need it
+}
 
 var errNotOrders = errors.New("not a list of orders: it must be a CSV whose first line" +
 	" names the columns InvoiceNo, StockCode, Quantity, CustomerID and Country")
@@ -117,6 +121,7 @@ func readHeader(records *csv.Reader) (columns, error) {
 		quantity: slices.Index(names, "Quantity"),
 		customer: slices.Index(names, "CustomerID"),
 		country:  slices.Index(names, "Country"),
+		price:    slices.Index(names, "UnitPrice"),
 	}
 	if min(found.invoice, found.product, found.quantity, found.customer, found.country) < 0 {
 		return columns{}, errNotOrders

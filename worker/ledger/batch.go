@@ -26,14 +26,13 @@ type Purchase struct {
 	PaymentMethod string
 	State         State
 	CreateTime    time.Time
-	Fence         *Fence `db:"-"`
+	ExpireTime    *time.Time // of the hold; nil when there never was one
+	Released      int64      // units given back
+	Readmitted    int64      // units taken again by a confirmation after the expiry
+	OrderID       *uuid.UUID // of the order that it is a line of; nil when it stands alone
+	UnitPrice     *int64     // in the smallest unit of the order's currency; nil when nothing is paid here
+	Fence         *Fence     `db:"-"`
 }
-
-// State is where a purchase is in its life.
-type State string
-
-// Confirmed is the state of a purchase that is sold.
-const Confirmed State = "confirmed"
 
 // Outcome is what became of one purchase of a batch that was committed.
 type Outcome int
@@ -65,15 +64,18 @@ const (
 const (
 	copyPurchases   = `COPY purchases (` + insertedColumns + `) FROM STDIN BINARY`
 	insertedColumns = `purchase_id, product_id, request_id, amount, customer_id, payment_method, state, create_time,
-       topology, token, tenure_id`
+       expire_time, order_id, unit_price, topology, token, tenure_id`
 	insertUnstored = `
 WITH inserted AS (
     INSERT INTO purchases (` + insertedColumns + `)
-    SELECT p.purchase_id, p.product_id, p.request_id, p.amount, p.customer_id, p.payment_method, 'confirmed',
-           @create_time::timestamptz, f.topology, f.token, f.tenure_id
+    SELECT p.purchase_id, p.product_id, p.request_id, p.amount, p.customer_id, p.payment_method,
+           (CASE WHEN p.expire_time IS NULL THEN 'confirmed' ELSE 'held' END)::purchase_state,
+           @create_time::timestamptz, p.expire_time, p.order_id, p.unit_price, f.topology, f.token, f.tenure_id
       FROM unnest(@purchase_ids::uuid[], @product_ids::text[], @tenure_ids::uuid[], @request_ids::text[],
-                  @amounts::bigint[], @customer_ids::text[], @payment_methods::text[])
-           AS p (purchase_id, product_id, tenure_id, request_id, amount, customer_id, payment_method)
+                  @amounts::bigint[], @customer_ids::text[], @payment_methods::text[], @expire_times::timestamptz[],
+                  @order_ids::uuid[], @unit_prices::bigint[])
+           AS p (purchase_id, product_id, tenure_id, request_id, amount, customer_id, payment_method, expire_time,
+                 order_id, unit_price)
       JOIN fences f ON f.product_id = ANY (ARRAY[p.product_id]) AND f.tenure_id = p.tenure_id
     ON CONFLICT ON CONSTRAINT ` + oneOutcome + ` DO NOTHING
     RETURNING purchase_id
@@ -85,10 +87,14 @@ SELECT (SELECT array_agg(f.tenure_id)
 
 	oneOutcome  = "purchases_one_outcome_per_request"
 	underFences = "purchases_under_fences"
+
+	changesUnderFences    = "changes_under_fences"
+	deliveriesUnderFences = "deliveries_under_fences"
+	authorizedFirst       = "payments_are_authorized_first"
 )
 
 // Commit stores a batch of up to MaxBatch in one transaction and one round trip, or in more when it holds
-// what is stored already or has lost its fence, and sets CreateTime and State of the
+// what is stored already or has lost its fence, and sets CreateTime, State and ExpireTime of the
 // purchases that were inserted. It answers an outcome for each purchase, in their order.
 //
 // On an error nothing is known to be stored: *RefusedError and ErrNotSent say
@@ -174,7 +180,17 @@ func newBatch(purchases []*Purchase) *batch {
 	slices.SortFunc(rows, func(a, b *Purchase) int {
 		return cmp.Or(strings.Compare(a.ProductID, b.ProductID), strings.Compare(a.RequestID, b.RequestID))
 	})
-	return &batch{rows: rows, at: time.Now().UTC().Truncate(time.Microsecond)} // as Postgres keeps it
+	now := time.Now().UTC()
+	return &batch{rows: rows, at: *asKept(&now)}
+}
+
+// asKept is a time as Postgres keeps it.
+func asKept(t *time.Time) *time.Time {
+	if t == nil {
+		return nil
+	}
+	kept := t.Truncate(time.Microsecond)
+	return &kept
 }
 
 // copy stores all rows, or none.
@@ -199,7 +215,7 @@ func (b *batch) outcomes(purchases []*Purchase) []Outcome {
 		case b.partly && !inserted[p.PurchaseID]:
 			outcomes[i] = Replayed
 		default:
-			outcomes[i], p.CreateTime, p.State = Inserted, b.at, Confirmed
+			outcomes[i], p.CreateTime, p.State, p.ExpireTime = Inserted, b.at, p.firstState(), asKept(p.ExpireTime)
 		}
 	}
 	return outcomes
@@ -210,16 +226,19 @@ func (b *batch) columns() pgx.NamedArgs {
 	n := len(b.rows)
 	ids, products, owners := make(uuids, n), make([]string, n), make(uuids, n)
 	requests, amounts := make([]string, n), make([]int64, n)
-	customers, payments := make([]string, n), make([]string, n)
+	customers, payments, expiries := make([]string, n), make([]string, n), make([]*time.Time, n)
+	orders, prices := make([]*uuid.UUID, n), make([]*int64, n)
 	for i, p := range b.rows {
 		ids[i], products[i], owners[i] = p.PurchaseID, p.ProductID, p.Fence.TenureID
 		requests[i], amounts[i] = p.RequestID, p.Amount
-		customers[i], payments[i] = p.CustomerID, p.PaymentMethod
+		customers[i], payments[i], expiries[i] = p.CustomerID, p.PaymentMethod, p.ExpireTime
+		orders[i], prices[i] = p.OrderID, p.UnitPrice
 	}
 	tenureProducts, tenures := tenuresOf(b.rows)
 	return pgx.NamedArgs{
 		"purchase_ids": ids, "product_ids": products, "tenure_ids": owners, "request_ids": requests,
-		"amounts": amounts, "customer_ids": customers, "payment_methods": payments,
+		"amounts": amounts, "customer_ids": customers, "payment_methods": payments, "expire_times": expiries,
+		"order_ids": orders, "unit_prices": prices,
 		"create_time": b.at, "tenure_products": tenureProducts, "tenures": tenures,
 	}
 }

@@ -17,17 +17,20 @@ type Fence struct {
 	TenureID  uuid.UUID
 }
 
-// Product is an id and an amount that never changes.
+// Product is an id and an amount that never changes, nor do its limits.
 type Product struct {
 	ProductID       string
 	AmountInStorage int64
 	CreateTime      time.Time
+	MaxPerCustomer  *int64 // units that one customer may have; nil when there is no limit
+	MaxPerPurchase  *int64
 }
 
 // Raised is what a shard answers to a tenure.
 type Raised struct {
 	Fenced    bool     // the shard knows a newer tenure; nothing else is set
 	Purchased int64    // units sold by this shard up to now
+	Released  int64    // units that it has given back, perhaps more by now
 	Product   *Product // nil when the shard does not know the product yet
 }
 
@@ -49,7 +52,8 @@ ON CONFLICT (product_id) DO UPDATE
 RETURNING product_id, purchased`
 
 const selectTheseProducts = `
-SELECT product_id, amount_in_storage, create_time FROM products WHERE product_id = ANY(@product_ids)`
+SELECT product_id, amount_in_storage, create_time, max_per_customer, max_per_purchase
+  FROM products WHERE product_id = ANY(@product_ids)`
 
 // Raise is RaiseAll for one tenure. It returns ErrFenced when the shard knows a newer
 // one.
@@ -82,7 +86,10 @@ func (s *Shard) RaiseAll(ctx context.Context, fences []Fence) ([]Raised, error) 
 		ids[i], topologies[i], tokens[i], tenures[i] = f.ProductID, f.Topology, f.Token, f.TenureID
 		raised[f.ProductID] = &Raised{Fenced: true}
 	}
-	args := pgx.NamedArgs{"product_ids": ids, "topologies": topologies, "tokens": tokens, "tenure_ids": tenures}
+	released := make(map[string]int64, n)
+	args := pgx.NamedArgs{
+		"product_ids": ids, "topologies": topologies, "tokens": tokens, "tenure_ids": tenures, "distinct_ids": ids,
+	}
 	batch := &pgx.Batch{}
 	batch.Queue(raiseFences, args).Query(func(rows pgx.Rows) error {
 		var id string
@@ -100,12 +107,16 @@ func (s *Shard) RaiseAll(ctx context.Context, fences []Fence) ([]Raised, error) 
 		}
 		return err
 	})
+	batch.Queue(selectReleased, args).Query(intoMap(released))
 	if err := s.pool.SendBatch(ctx, batch).Close(); err != nil {
 		return nil, fmt.Errorf("shard %s: raise fences: %w", s.name, commitError(err))
 	}
 	answers := make([]Raised, n)
 	for i, id := range ids {
 		answers[i] = *raised[id]
+		if !answers[i].Fenced {
+			answers[i].Released = released[id]
+		}
 	}
 	return answers, nil
 }
@@ -119,15 +130,16 @@ type Put struct {
 // The row locks on the fences order this against a newer tenure's Raise.
 const insertProducts = `
 WITH mine AS (
-    SELECT p.product_id, p.amount_in_storage, p.create_time
-      FROM unnest(@product_ids::text[], @tenure_ids::uuid[], @amounts::bigint[], @create_times::timestamptz[])
-           AS p (product_id, tenure_id, amount_in_storage, create_time)
+    SELECT p.*
+      FROM unnest(@product_ids::text[], @tenure_ids::uuid[], @amounts::bigint[], @create_times::timestamptz[],
+                  @customer_limits::bigint[], @purchase_limits::bigint[])
+           AS p (product_id, tenure_id, amount_in_storage, create_time, max_per_customer, max_per_purchase)
       JOIN fences f ON f.product_id = ANY (ARRAY[p.product_id]) AND f.tenure_id = p.tenure_id
      ORDER BY f.product_id
        FOR UPDATE OF f
 ), inserted AS (
-    INSERT INTO products (product_id, amount_in_storage, create_time)
-    SELECT product_id, amount_in_storage, create_time FROM mine
+    INSERT INTO products (product_id, amount_in_storage, create_time, max_per_customer, max_per_purchase)
+    SELECT product_id, amount_in_storage, create_time, max_per_customer, max_per_purchase FROM mine
     ON CONFLICT (product_id) DO NOTHING
 )
 SELECT product_id FROM mine`
@@ -149,12 +161,15 @@ func (s *Shard) PutProducts(ctx context.Context, puts []Put) ([]bool, error) {
 	n := len(puts)
 	ids, tenures := make([]string, n), make(uuids, n)
 	amounts, times := make([]int64, n), make([]time.Time, n)
+	perCustomer, perPurchase := make([]*int64, n), make([]*int64, n)
 	for i, p := range puts {
 		ids[i], tenures[i] = p.Fence.ProductID, p.Fence.TenureID
 		amounts[i], times[i] = p.Product.AmountInStorage, p.Product.CreateTime
+		perCustomer[i], perPurchase[i] = p.Product.MaxPerCustomer, p.Product.MaxPerPurchase
 	}
 	rows, err := s.pool.Query(ctx, insertProducts, pgx.NamedArgs{
 		"product_ids": ids, "tenure_ids": tenures, "amounts": amounts, "create_times": times,
+		"customer_limits": perCustomer, "purchase_limits": perPurchase,
 	})
 	if err != nil {
 		return nil, fmt.Errorf("shard %s: put products: %w", s.name, commitError(err))

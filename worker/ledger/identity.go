@@ -17,8 +17,9 @@ var (
 	// any cluster yet.
 	ErrUnclaimed = errors.New("the database is no shard yet: run holdfast migrate")
 	// ErrUnguarded is returned when a database does not prove fences: its schema is older
-	// than this program, or somebody has switched the trigger off.
-	ErrUnguarded = errors.New("the trigger " + underFences + " does not guard purchases: run holdfast migrate, or enable it")
+	// than this program, or somebody has switched a trigger off.
+	ErrUnguarded = errors.New("the triggers " + underFences + ", " + changesUnderFences + " and " + deliveriesUnderFences +
+		" do not guard what is sold: run holdfast migrate, or enable them")
 )
 
 // Identity is what a database knows of itself.
@@ -65,9 +66,10 @@ func checkIdentity(ctx context.Context, q querier, name string, clusterID uuid.U
 
 // A trigger that is enabled as usual does not fire for sessions that replicate.
 const selectGuard = `
-SELECT EXISTS (SELECT FROM pg_trigger
-                WHERE (tgrelid, tgname) = ('purchases'::regclass, '` + underFences + `')
-                  AND (tgenabled = 'A' OR tgenabled = 'O' AND current_setting('session_replication_role') <> 'replica'))`
+SELECT count(*) = 3 FROM pg_trigger
+ WHERE tgname IN ('` + underFences + `', '` + changesUnderFences + `', '` + deliveriesUnderFences + `')
+   AND tgrelid IN (to_regclass('purchases'), to_regclass('deliveries'))
+   AND (tgenabled = 'A' OR tgenabled = 'O' AND current_setting('session_replication_role') <> 'replica')`
 
 // checkGuard makes sure that no purchase can be stored without a proof of its fence.
 func checkGuard(ctx context.Context, q querier) error {

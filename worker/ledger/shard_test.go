@@ -53,6 +53,10 @@ func TestUnguardedDatabaseIsRefused(t *testing.T) {
 		{"ALTER TABLE purchases ENABLE REPLICA TRIGGER purchases_under_fences", ledger.ErrUnguarded},
 		{"ALTER TABLE purchases ENABLE ALWAYS TRIGGER purchases_under_fences", nil},
 		{"ALTER TABLE purchases ENABLE TRIGGER purchases_under_fences", nil},
+		{"ALTER TABLE purchases DISABLE TRIGGER changes_under_fences", ledger.ErrUnguarded},
+		{"ALTER TABLE purchases ENABLE TRIGGER changes_under_fences", nil},
+		{"ALTER TABLE deliveries DISABLE TRIGGER deliveries_under_fences", ledger.ErrUnguarded},
+		{"ALTER TABLE deliveries ENABLE TRIGGER deliveries_under_fences", nil},
 		{"DROP TRIGGER purchases_under_fences ON purchases", ledger.ErrUnguarded},
 	} {
 		d.exec(t, tt.sql)
@@ -85,31 +89,6 @@ func TestMigrateTwiceAtOnce(t *testing.T) {
 		})
 	}
 	wg.Wait()
-}
-
-// The audit is what everybody trusts, so it has to find what is planted.
-func TestAuditFindsWhatIsWrong(t *testing.T) {
-	plant := map[string]string{
-		"oversold":             "UPDATE purchases SET amount = 101; UPDATE fences SET purchased = 101",
-		"running total off":    "UPDATE fences SET purchased = purchased + 1",
-		"token above fence":    "UPDATE purchases SET token = 99",
-		"purchase of no fence": "UPDATE purchases SET product_id = 'q'; UPDATE fences SET purchased = 0",
-	}
-	for name, sql := range plant {
-		t.Run(name, func(t *testing.T) {
-			d := newDatabase(t)
-			d.commit(t, purchaseOf(d.begin(t, "p", 10, 100), "r1", 5))
-			d.checkLedger(t)
-			d.exec(t, sql)
-			report, err := ledger.Audit(t.Context(), []*ledger.Shard{d.Shard})
-			if err != nil {
-				t.Fatal(err)
-			}
-			if report.Clean() {
-				t.Fatalf("audit found nothing: %+v", report)
-			}
-		})
-	}
 }
 
 func TestPurchasesArePagedInOrder(t *testing.T) {

@@ -38,6 +38,49 @@ const (
 	// ReasonInsufficientStock: the units are not there. The metadata
 	// `available` says how many were.
 	ReasonInsufficientStock = "INSUFFICIENT_STOCK"
+	// ReasonLimitExceeded: the purchase goes beyond a limit of its product; the metadata
+	// name it, max_per_purchase or max_per_customer, and in the second case `has` says
+	// how many units the customer has.
+	ReasonLimitExceeded = "LIMIT_EXCEEDED"
+	// ReasonPurchaseHeld: the purchase is only held: cancel it instead.
+	ReasonPurchaseHeld = "PURCHASE_HELD"
+	// ReasonPurchaseConfirmed: the purchase is confirmed already: return it instead of
+	// cancelling it.
+	ReasonPurchaseConfirmed = "PURCHASE_CONFIRMED"
+	// ReasonPurchaseCancelled: the purchase was cancelled.
+	ReasonPurchaseCancelled = "PURCHASE_CANCELLED"
+	// ReasonHoldExpired: the hold has expired; of a confirmation: and the units are not
+	// there any more.
+	ReasonHoldExpired = "HOLD_EXPIRED"
+	// ReasonPurchaseReturned: all of the purchase was returned.
+	ReasonPurchaseReturned = "PURCHASE_RETURNED"
+	// ReasonAmountExceeded: more is to be confirmed or returned than the customer has of
+	// the purchase; the metadata `has` says how many units that are.
+	ReasonAmountExceeded = "AMOUNT_EXCEEDED"
+	// ReasonHoldTooLong: the hold would last longer than any may; the metadata
+	// `latest_expire_time` says until when it may.
+	ReasonHoldTooLong = "HOLD_TOO_LONG"
+	// ReasonPurchaseInOrder: the purchase is a line of an order, which is confirmed and
+	// cancelled as a whole.
+	ReasonPurchaseInOrder = "PURCHASE_IN_ORDER"
+	// ReasonOrderNotFound: there is no such order.
+	ReasonOrderNotFound = "ORDER_NOT_FOUND"
+	// ReasonOrderFailed: not all lines of the order were to be had, and none was kept; the
+	// detail OrderFailure names those that were not.
+	ReasonOrderFailed = "ORDER_FAILED"
+	// ReasonOrderNotPlaced: not all lines of the order are held. Repeat CreateOrder with
+	// its request_id.
+	ReasonOrderNotPlaced = "ORDER_NOT_PLACED"
+	// ReasonPaymentDeclined: the provider has declined the payment; the metadata `code`
+	// says why. The units were given back.
+	ReasonPaymentDeclined = "PAYMENT_DECLINED"
+	// ReasonPaymentPending: the provider has not said in time whether it authorizes the
+	// payment. Repeat with the same request_id.
+	ReasonPaymentPending = "PAYMENT_PENDING"
+	// ReasonToReadmit is what a worker tells a coordinator: the purchase has expired, and
+	// the tenure of its product has to look whether the units are still there. The
+	// metadata `product_id` names it. No caller sees it.
+	ReasonToReadmit = "TO_READMIT"
 	// ReasonNoWorker: no worker answered. Repeat with the same request_id.
 	ReasonNoWorker = "NO_WORKER"
 	// ReasonWorkerDraining: the worker is shutting down; another one answers.
@@ -48,6 +91,11 @@ const (
 	// ReasonOverloaded: more purchases are under way than may be; this one was not
 	// tried. The detail RetryInfo says when to repeat it.
 	ReasonOverloaded = "OVERLOADED"
+	// ReasonTooManyWatches: as many watches are open as may be. The detail RetryInfo says
+	// when to repeat it.
+	ReasonTooManyWatches = "TOO_MANY_WATCHES"
+	// ReasonWebhookNotFound: there is no such webhook.
+	ReasonWebhookNotFound = "WEBHOOK_NOT_FOUND"
 	// ReasonFenced: the shards know newer tenures of the product than etcd, which
 	// lost data or was restored from a backup. Nothing is sold until an operator
 	// has repaired it.

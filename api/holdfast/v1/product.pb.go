@@ -31,13 +31,19 @@ type Product struct {
 	ProductId string `protobuf:"bytes,1,opt,name=product_id,json=productId,proto3" json:"product_id,omitempty"`
 	// The units that may be sold in all, set at creation.
 	AmountInStorage int64 `protobuf:"varint,2,opt,name=amount_in_storage,json=amountInStorage,proto3" json:"amount_in_storage,omitempty"`
-	// What may still be sold: amount_in_storage minus the purchases of all
-	// shards.
+	// What may still be sold: amount_in_storage plus amount_delivered minus the
+	// purchases of all shards.
 	AmountAvailableForPurchase int64 `protobuf:"varint,3,opt,name=amount_available_for_purchase,json=amountAvailableForPurchase,proto3" json:"amount_available_for_purchase,omitempty"`
 	// When the product was created.
-	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	CreateTime *timestamppb.Timestamp `protobuf:"bytes,4,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	// The sum of all deliveries.
+	AmountDelivered int64 `protobuf:"varint,5,opt,name=amount_delivered,json=amountDelivered,proto3" json:"amount_delivered,omitempty"`
+	// The most units that one customer may have, in all shards together; 0 is no limit.
+	MaxPerCustomer int64 `protobuf:"varint,6,opt,name=max_per_customer,json=maxPerCustomer,proto3" json:"max_per_customer,omitempty"`
+	// The most units of one purchase; 0 is no limit.
+	MaxPerPurchase int64 `protobuf:"varint,7,opt,name=max_per_purchase,json=maxPerPurchase,proto3" json:"max_per_purchase,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *Product) Reset() {
@@ -98,14 +104,39 @@ func (x *Product) GetCreateTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Product) GetAmountDelivered() int64 {
+	if x != nil {
+		return x.AmountDelivered
+	}
+	return 0
+}
+
+func (x *Product) GetMaxPerCustomer() int64 {
+	if x != nil {
+		return x.MaxPerCustomer
+	}
+	return 0
+}
+
+func (x *Product) GetMaxPerPurchase() int64 {
+	if x != nil {
+		return x.MaxPerPurchase
+	}
+	return 0
+}
+
 type CreateProductRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The caller's id: 1 to 128 bytes of UTF-8 without control characters.
 	ProductId string `protobuf:"bytes,1,opt,name=product_id,json=productId,proto3" json:"product_id,omitempty"`
 	// 1 to 2^53 units.
 	AmountInStorage int64 `protobuf:"varint,2,opt,name=amount_in_storage,json=amountInStorage,proto3" json:"amount_in_storage,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// The most units that one customer may have, in all shards together; 0 is no limit.
+	MaxPerCustomer int64 `protobuf:"varint,3,opt,name=max_per_customer,json=maxPerCustomer,proto3" json:"max_per_customer,omitempty"`
+	// The most units of one purchase; 0 is no limit.
+	MaxPerPurchase int64 `protobuf:"varint,4,opt,name=max_per_purchase,json=maxPerPurchase,proto3" json:"max_per_purchase,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *CreateProductRequest) Reset() {
@@ -152,6 +183,160 @@ func (x *CreateProductRequest) GetAmountInStorage() int64 {
 	return 0
 }
 
+func (x *CreateProductRequest) GetMaxPerCustomer() int64 {
+	if x != nil {
+		return x.MaxPerCustomer
+	}
+	return 0
+}
+
+func (x *CreateProductRequest) GetMaxPerPurchase() int64 {
+	if x != nil {
+		return x.MaxPerPurchase
+	}
+	return 0
+}
+
+// A delivery is units that were added to a product after its creation, or found missing.
+type Delivery struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	DeliveryId string                 `protobuf:"bytes,1,opt,name=delivery_id,json=deliveryId,proto3" json:"delivery_id,omitempty"`
+	ProductId  string                 `protobuf:"bytes,2,opt,name=product_id,json=productId,proto3" json:"product_id,omitempty"`
+	// Negative for what was found missing.
+	Amount        int64                  `protobuf:"varint,3,opt,name=amount,proto3" json:"amount,omitempty"`
+	RequestId     string                 `protobuf:"bytes,4,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,5,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Delivery) Reset() {
+	*x = Delivery{}
+	mi := &file_holdfast_v1_product_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Delivery) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Delivery) ProtoMessage() {}
+
+func (x *Delivery) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_product_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Delivery.ProtoReflect.Descriptor instead.
+func (*Delivery) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_product_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Delivery) GetDeliveryId() string {
+	if x != nil {
+		return x.DeliveryId
+	}
+	return ""
+}
+
+func (x *Delivery) GetProductId() string {
+	if x != nil {
+		return x.ProductId
+	}
+	return ""
+}
+
+func (x *Delivery) GetAmount() int64 {
+	if x != nil {
+		return x.Amount
+	}
+	return 0
+}
+
+func (x *Delivery) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+func (x *Delivery) GetCreateTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.CreateTime
+	}
+	return nil
+}
+
+type CreateDeliveryRequest struct {
+	state     protoimpl.MessageState `protogen:"open.v1"`
+	ProductId string                 `protobuf:"bytes,1,opt,name=product_id,json=productId,proto3" json:"product_id,omitempty"`
+	// From -2^53 to 2^53 units, not 0.
+	Amount int64 `protobuf:"varint,2,opt,name=amount,proto3" json:"amount,omitempty"`
+	// The caller's idempotency key, unique for its product.
+	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CreateDeliveryRequest) Reset() {
+	*x = CreateDeliveryRequest{}
+	mi := &file_holdfast_v1_product_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CreateDeliveryRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CreateDeliveryRequest) ProtoMessage() {}
+
+func (x *CreateDeliveryRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_product_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CreateDeliveryRequest.ProtoReflect.Descriptor instead.
+func (*CreateDeliveryRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_product_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *CreateDeliveryRequest) GetProductId() string {
+	if x != nil {
+		return x.ProductId
+	}
+	return ""
+}
+
+func (x *CreateDeliveryRequest) GetAmount() int64 {
+	if x != nil {
+		return x.Amount
+	}
+	return 0
+}
+
+func (x *CreateDeliveryRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
 type GetProductRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	ProductId     string                 `protobuf:"bytes,1,opt,name=product_id,json=productId,proto3" json:"product_id,omitempty"`
@@ -161,7 +346,7 @@ type GetProductRequest struct {
 
 func (x *GetProductRequest) Reset() {
 	*x = GetProductRequest{}
-	mi := &file_holdfast_v1_product_proto_msgTypes[2]
+	mi := &file_holdfast_v1_product_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -173,7 +358,7 @@ func (x *GetProductRequest) String() string {
 func (*GetProductRequest) ProtoMessage() {}
 
 func (x *GetProductRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_product_proto_msgTypes[2]
+	mi := &file_holdfast_v1_product_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -186,10 +371,54 @@ func (x *GetProductRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetProductRequest.ProtoReflect.Descriptor instead.
 func (*GetProductRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_product_proto_rawDescGZIP(), []int{2}
+	return file_holdfast_v1_product_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *GetProductRequest) GetProductId() string {
+	if x != nil {
+		return x.ProductId
+	}
+	return ""
+}
+
+type WatchProductRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	ProductId     string                 `protobuf:"bytes,1,opt,name=product_id,json=productId,proto3" json:"product_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *WatchProductRequest) Reset() {
+	*x = WatchProductRequest{}
+	mi := &file_holdfast_v1_product_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *WatchProductRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*WatchProductRequest) ProtoMessage() {}
+
+func (x *WatchProductRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_product_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use WatchProductRequest.ProtoReflect.Descriptor instead.
+func (*WatchProductRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_product_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *WatchProductRequest) GetProductId() string {
 	if x != nil {
 		return x.ProductId
 	}
@@ -208,7 +437,7 @@ type ListProductsRequest struct {
 
 func (x *ListProductsRequest) Reset() {
 	*x = ListProductsRequest{}
-	mi := &file_holdfast_v1_product_proto_msgTypes[3]
+	mi := &file_holdfast_v1_product_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -220,7 +449,7 @@ func (x *ListProductsRequest) String() string {
 func (*ListProductsRequest) ProtoMessage() {}
 
 func (x *ListProductsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_product_proto_msgTypes[3]
+	mi := &file_holdfast_v1_product_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -233,7 +462,7 @@ func (x *ListProductsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProductsRequest.ProtoReflect.Descriptor instead.
 func (*ListProductsRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_product_proto_rawDescGZIP(), []int{3}
+	return file_holdfast_v1_product_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ListProductsRequest) GetPageSize() int32 {
@@ -261,7 +490,7 @@ type ListProductsResponse struct {
 
 func (x *ListProductsResponse) Reset() {
 	*x = ListProductsResponse{}
-	mi := &file_holdfast_v1_product_proto_msgTypes[4]
+	mi := &file_holdfast_v1_product_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -273,7 +502,7 @@ func (x *ListProductsResponse) String() string {
 func (*ListProductsResponse) ProtoMessage() {}
 
 func (x *ListProductsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_product_proto_msgTypes[4]
+	mi := &file_holdfast_v1_product_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -286,7 +515,7 @@ func (x *ListProductsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListProductsResponse.ProtoReflect.Descriptor instead.
 func (*ListProductsResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_product_proto_rawDescGZIP(), []int{4}
+	return file_holdfast_v1_product_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ListProductsResponse) GetProducts() []*Product {
@@ -307,19 +536,43 @@ var File_holdfast_v1_product_proto protoreflect.FileDescriptor
 
 const file_holdfast_v1_product_proto_rawDesc = "" +
 	"\n" +
-	"\x19holdfast/v1/product.proto\x12\vholdfast.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe0\x01\n" +
+	"\x19holdfast/v1/product.proto\x12\vholdfast.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xe5\x02\n" +
 	"\aProduct\x12\x1d\n" +
 	"\n" +
 	"product_id\x18\x01 \x01(\tR\tproductId\x12*\n" +
 	"\x11amount_in_storage\x18\x02 \x01(\x03R\x0famountInStorage\x12G\n" +
 	"\x1damount_available_for_purchase\x18\x03 \x01(\x03B\x04\xe2A\x01\x03R\x1aamountAvailableForPurchase\x12A\n" +
 	"\vcreate_time\x18\x04 \x01(\v2\x1a.google.protobuf.TimestampB\x04\xe2A\x01\x03R\n" +
-	"createTime\"\x92\x01\n" +
+	"createTime\x12/\n" +
+	"\x10amount_delivered\x18\x05 \x01(\x03B\x04\xe2A\x01\x03R\x0famountDelivered\x12(\n" +
+	"\x10max_per_customer\x18\x06 \x01(\x03R\x0emaxPerCustomer\x12(\n" +
+	"\x10max_per_purchase\x18\a \x01(\x03R\x0emaxPerPurchase\"\x8a\x02\n" +
 	"\x14CreateProductRequest\x128\n" +
 	"\n" +
 	"product_id\x18\x01 \x01(\tB\x19\xe2A\x01\x02\xbaH\x12r\x10\x10\x01(\x80\x012\t^\\P{Cc}*$R\tproductId\x12@\n" +
-	"\x11amount_in_storage\x18\x02 \x01(\x03B\x14\xe2A\x01\x02\xbaH\r\"\v\x18\x80\x80\x80\x80\x80\x80\x80\x10(\x01R\x0famountInStorage\"M\n" +
+	"\x11amount_in_storage\x18\x02 \x01(\x03B\x14\xe2A\x01\x02\xbaH\r\"\v\x18\x80\x80\x80\x80\x80\x80\x80\x10(\x01R\x0famountInStorage\x12:\n" +
+	"\x10max_per_customer\x18\x03 \x01(\x03B\x10\xbaH\r\"\v\x18\x80\x80\x80\x80\x80\x80\x80\x10(\x00R\x0emaxPerCustomer\x12:\n" +
+	"\x10max_per_purchase\x18\x04 \x01(\x03B\x10\xbaH\r\"\v\x18\x80\x80\x80\x80\x80\x80\x80\x10(\x00R\x0emaxPerPurchase\"\xbe\x01\n" +
+	"\bDelivery\x12\x1f\n" +
+	"\vdelivery_id\x18\x01 \x01(\tR\n" +
+	"deliveryId\x12\x1d\n" +
+	"\n" +
+	"product_id\x18\x02 \x01(\tR\tproductId\x12\x16\n" +
+	"\x06amount\x18\x03 \x01(\x03R\x06amount\x12\x1d\n" +
+	"\n" +
+	"request_id\x18\x04 \x01(\tR\trequestId\x12;\n" +
+	"\vcreate_time\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"createTime\"\xbe\x01\n" +
+	"\x15CreateDeliveryRequest\x128\n" +
+	"\n" +
+	"product_id\x18\x01 \x01(\tB\x19\xe2A\x01\x02\xbaH\x12r\x10\x10\x01(\x80\x012\t^\\P{Cc}*$R\tproductId\x127\n" +
+	"\x06amount\x18\x02 \x01(\x03B\x1f\xe2A\x01\x02\xbaH\x18\"\x168\x00\x18\x80\x80\x80\x80\x80\x80\x80\x10(\x80\x80\x80\x80\x80\x80\x80\xf0\xff\x01R\x06amount\x122\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tB\x13\xbaH\x10r\x0e(\x80\x012\t^\\P{Cc}*$R\trequestId\"M\n" +
 	"\x11GetProductRequest\x128\n" +
+	"\n" +
+	"product_id\x18\x01 \x01(\tB\x19\xe2A\x01\x02\xbaH\x12r\x10\x10\x01(\x80\x012\t^\\P{Cc}*$R\tproductId\"O\n" +
+	"\x13WatchProductRequest\x128\n" +
 	"\n" +
 	"product_id\x18\x01 \x01(\tB\x19\xe2A\x01\x02\xbaH\x12r\x10\x10\x01(\x80\x012\t^\\P{Cc}*$R\tproductId\"d\n" +
 	"\x13ListProductsRequest\x12$\n" +
@@ -328,12 +581,14 @@ const file_holdfast_v1_product_proto_rawDesc = "" +
 	"page_token\x18\x02 \x01(\tB\b\xbaH\x05r\x03(\x80\bR\tpageToken\"p\n" +
 	"\x14ListProductsResponse\x120\n" +
 	"\bproducts\x18\x01 \x03(\v2\x14.holdfast.v1.ProductR\bproducts\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xc5\x02\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\x93\x04\n" +
 	"\x0eProductService\x12a\n" +
 	"\rCreateProduct\x12!.holdfast.v1.CreateProductRequest\x1a\x14.holdfast.v1.Product\"\x17\x82\xd3\xe4\x93\x02\x11:\x01*\"\f/v1/products\x12e\n" +
 	"\n" +
 	"GetProduct\x12\x1e.holdfast.v1.GetProductRequest\x1a\x14.holdfast.v1.Product\"!\x82\xd3\xe4\x93\x02\x1b\x12\x19/v1/products/{product_id}\x12i\n" +
-	"\fListProducts\x12 .holdfast.v1.ListProductsRequest\x1a!.holdfast.v1.ListProductsResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\f/v1/productsB<Z:github.com/holdfast-io/holdfast/api/holdfast/v1;holdfastv1b\x06proto3"
+	"\fListProducts\x12 .holdfast.v1.ListProductsRequest\x1a!.holdfast.v1.ListProductsResponse\"\x14\x82\xd3\xe4\x93\x02\x0e\x12\f/v1/products\x12d\n" +
+	"\fWatchProduct\x12 .holdfast.v1.WatchProductRequest\x1a\x14.holdfast.v1.Product\"\x1a\x82\xd3\xe4\x93\x02\x14\x12\x12/v1/products:watch0\x01\x12f\n" +
+	"\x0eCreateDelivery\x12\".holdfast.v1.CreateDeliveryRequest\x1a\x15.holdfast.v1.Delivery\"\x19\x82\xd3\xe4\x93\x02\x13:\x01*\"\x0e/v1/deliveriesB<Z:github.com/holdfast-io/holdfast/api/holdfast/v1;holdfastv1b\x06proto3"
 
 var (
 	file_holdfast_v1_product_proto_rawDescOnce sync.Once
@@ -347,29 +602,37 @@ func file_holdfast_v1_product_proto_rawDescGZIP() []byte {
 	return file_holdfast_v1_product_proto_rawDescData
 }
 
-var file_holdfast_v1_product_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_holdfast_v1_product_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_holdfast_v1_product_proto_goTypes = []any{
 	(*Product)(nil),               // 0: holdfast.v1.Product
 	(*CreateProductRequest)(nil),  // 1: holdfast.v1.CreateProductRequest
-	(*GetProductRequest)(nil),     // 2: holdfast.v1.GetProductRequest
-	(*ListProductsRequest)(nil),   // 3: holdfast.v1.ListProductsRequest
-	(*ListProductsResponse)(nil),  // 4: holdfast.v1.ListProductsResponse
-	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
+	(*Delivery)(nil),              // 2: holdfast.v1.Delivery
+	(*CreateDeliveryRequest)(nil), // 3: holdfast.v1.CreateDeliveryRequest
+	(*GetProductRequest)(nil),     // 4: holdfast.v1.GetProductRequest
+	(*WatchProductRequest)(nil),   // 5: holdfast.v1.WatchProductRequest
+	(*ListProductsRequest)(nil),   // 6: holdfast.v1.ListProductsRequest
+	(*ListProductsResponse)(nil),  // 7: holdfast.v1.ListProductsResponse
+	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
 }
 var file_holdfast_v1_product_proto_depIdxs = []int32{
-	5, // 0: holdfast.v1.Product.create_time:type_name -> google.protobuf.Timestamp
-	0, // 1: holdfast.v1.ListProductsResponse.products:type_name -> holdfast.v1.Product
-	1, // 2: holdfast.v1.ProductService.CreateProduct:input_type -> holdfast.v1.CreateProductRequest
-	2, // 3: holdfast.v1.ProductService.GetProduct:input_type -> holdfast.v1.GetProductRequest
-	3, // 4: holdfast.v1.ProductService.ListProducts:input_type -> holdfast.v1.ListProductsRequest
-	0, // 5: holdfast.v1.ProductService.CreateProduct:output_type -> holdfast.v1.Product
-	0, // 6: holdfast.v1.ProductService.GetProduct:output_type -> holdfast.v1.Product
-	4, // 7: holdfast.v1.ProductService.ListProducts:output_type -> holdfast.v1.ListProductsResponse
-	5, // [5:8] is the sub-list for method output_type
-	2, // [2:5] is the sub-list for method input_type
-	2, // [2:2] is the sub-list for extension type_name
-	2, // [2:2] is the sub-list for extension extendee
-	0, // [0:2] is the sub-list for field type_name
+	8, // 0: holdfast.v1.Product.create_time:type_name -> google.protobuf.Timestamp
+	8, // 1: holdfast.v1.Delivery.create_time:type_name -> google.protobuf.Timestamp
+	0, // 2: holdfast.v1.ListProductsResponse.products:type_name -> holdfast.v1.Product
+	1, // 3: holdfast.v1.ProductService.CreateProduct:input_type -> holdfast.v1.CreateProductRequest
+	4, // 4: holdfast.v1.ProductService.GetProduct:input_type -> holdfast.v1.GetProductRequest
+	6, // 5: holdfast.v1.ProductService.ListProducts:input_type -> holdfast.v1.ListProductsRequest
+	5, // 6: holdfast.v1.ProductService.WatchProduct:input_type -> holdfast.v1.WatchProductRequest
+	3, // 7: holdfast.v1.ProductService.CreateDelivery:input_type -> holdfast.v1.CreateDeliveryRequest
+	0, // 8: holdfast.v1.ProductService.CreateProduct:output_type -> holdfast.v1.Product
+	0, // 9: holdfast.v1.ProductService.GetProduct:output_type -> holdfast.v1.Product
+	7, // 10: holdfast.v1.ProductService.ListProducts:output_type -> holdfast.v1.ListProductsResponse
+	0, // 11: holdfast.v1.ProductService.WatchProduct:output_type -> holdfast.v1.Product
+	2, // 12: holdfast.v1.ProductService.CreateDelivery:output_type -> holdfast.v1.Delivery
+	8, // [8:13] is the sub-list for method output_type
+	3, // [3:8] is the sub-list for method input_type
+	3, // [3:3] is the sub-list for extension type_name
+	3, // [3:3] is the sub-list for extension extendee
+	0, // [0:3] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_product_proto_init() }
@@ -383,7 +646,7 @@ func file_holdfast_v1_product_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_product_proto_rawDesc), len(file_holdfast_v1_product_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   5,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,9 +19,11 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	ProductService_CreateProduct_FullMethodName = "/holdfast.v1.ProductService/CreateProduct"
-	ProductService_GetProduct_FullMethodName    = "/holdfast.v1.ProductService/GetProduct"
-	ProductService_ListProducts_FullMethodName  = "/holdfast.v1.ProductService/ListProducts"
+	ProductService_CreateProduct_FullMethodName  = "/holdfast.v1.ProductService/CreateProduct"
+	ProductService_GetProduct_FullMethodName     = "/holdfast.v1.ProductService/GetProduct"
+	ProductService_ListProducts_FullMethodName   = "/holdfast.v1.ProductService/ListProducts"
+	ProductService_WatchProduct_FullMethodName   = "/holdfast.v1.ProductService/WatchProduct"
+	ProductService_CreateDelivery_FullMethodName = "/holdfast.v1.ProductService/CreateDelivery"
 )
 
 // ProductServiceClient is the client API for ProductService service.
@@ -41,6 +43,19 @@ type ProductServiceClient interface {
 	// shard in turn while sales go on: good for a catalogue, not exact as in
 	// GetProduct.
 	ListProducts(ctx context.Context, in *ListProductsRequest, opts ...grpc.CallOption) (*ListProductsResponse, error)
+	// Tells what may still be sold, as it is and then whenever it has changed, some times a
+	// second at most: for a page that shows it. It is fresh, not exact as in GetProduct: the
+	// shards are read one beside the other while sales go on, and the value is never older
+	// than one told before. Watching does not take the product from its worker. Over HTTP the
+	// values are server-sent events.
+	//
+	// Too many watches are RESOURCE_EXHAUSTED, reason TOO_MANY_WATCHES.
+	WatchProduct(ctx context.Context, in *WatchProductRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Product], error)
+	// Adds units to what may be sold of a product, or takes away what was found missing.
+	// Taking away more than is unsold is FAILED_PRECONDITION, reason INSUFFICIENT_STOCK.
+	// The call may be repeated with the same request_id at any time: the first delivery
+	// is answered.
+	CreateDelivery(ctx context.Context, in *CreateDeliveryRequest, opts ...grpc.CallOption) (*Delivery, error)
 }
 
 type productServiceClient struct {
@@ -81,6 +96,35 @@ func (c *productServiceClient) ListProducts(ctx context.Context, in *ListProduct
 	return out, nil
 }
 
+func (c *productServiceClient) WatchProduct(ctx context.Context, in *WatchProductRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[Product], error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	stream, err := c.cc.NewStream(ctx, &ProductService_ServiceDesc.Streams[0], ProductService_WatchProduct_FullMethodName, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	x := &grpc.GenericClientStream[WatchProductRequest, Product]{ClientStream: stream}
+	if err := x.ClientStream.SendMsg(in); err != nil {
+		return nil, err
+	}
+	if err := x.ClientStream.CloseSend(); err != nil {
+		return nil, err
+	}
+	return x, nil
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ProductService_WatchProductClient = grpc.ServerStreamingClient[Product]
+
+func (c *productServiceClient) CreateDelivery(ctx context.Context, in *CreateDeliveryRequest, opts ...grpc.CallOption) (*Delivery, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Delivery)
+	err := c.cc.Invoke(ctx, ProductService_CreateDelivery_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // ProductServiceServer is the server API for ProductService service.
 // All implementations must embed UnimplementedProductServiceServer
 // for forward compatibility.
@@ -98,6 +142,19 @@ type ProductServiceServer interface {
 	// shard in turn while sales go on: good for a catalogue, not exact as in
 	// GetProduct.
 	ListProducts(context.Context, *ListProductsRequest) (*ListProductsResponse, error)
+	// Tells what may still be sold, as it is and then whenever it has changed, some times a
+	// second at most: for a page that shows it. It is fresh, not exact as in GetProduct: the
+	// shards are read one beside the other while sales go on, and the value is never older
+	// than one told before. Watching does not take the product from its worker. Over HTTP the
+	// values are server-sent events.
+	//
+	// Too many watches are RESOURCE_EXHAUSTED, reason TOO_MANY_WATCHES.
+	WatchProduct(*WatchProductRequest, grpc.ServerStreamingServer[Product]) error
+	// Adds units to what may be sold of a product, or takes away what was found missing.
+	// Taking away more than is unsold is FAILED_PRECONDITION, reason INSUFFICIENT_STOCK.
+	// The call may be repeated with the same request_id at any time: the first delivery
+	// is answered.
+	CreateDelivery(context.Context, *CreateDeliveryRequest) (*Delivery, error)
 	mustEmbedUnimplementedProductServiceServer()
 }
 
@@ -116,6 +173,12 @@ func (UnimplementedProductServiceServer) GetProduct(context.Context, *GetProduct
 }
 func (UnimplementedProductServiceServer) ListProducts(context.Context, *ListProductsRequest) (*ListProductsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListProducts not implemented")
+}
+func (UnimplementedProductServiceServer) WatchProduct(*WatchProductRequest, grpc.ServerStreamingServer[Product]) error {
+	return status.Error(codes.Unimplemented, "method WatchProduct not implemented")
+}
+func (UnimplementedProductServiceServer) CreateDelivery(context.Context, *CreateDeliveryRequest) (*Delivery, error) {
+	return nil, status.Error(codes.Unimplemented, "method CreateDelivery not implemented")
 }
 func (UnimplementedProductServiceServer) mustEmbedUnimplementedProductServiceServer() {}
 func (UnimplementedProductServiceServer) testEmbeddedByValue()                        {}
@@ -192,6 +255,35 @@ func _ProductService_ListProducts_Handler(srv interface{}, ctx context.Context, 
 	return interceptor(ctx, in, info, handler)
 }
 
+func _ProductService_WatchProduct_Handler(srv interface{}, stream grpc.ServerStream) error {
+	m := new(WatchProductRequest)
+	if err := stream.RecvMsg(m); err != nil {
+		return err
+	}
+	return srv.(ProductServiceServer).WatchProduct(m, &grpc.GenericServerStream[WatchProductRequest, Product]{ServerStream: stream})
+}
+
+// This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
+type ProductService_WatchProductServer = grpc.ServerStreamingServer[Product]
+
+func _ProductService_CreateDelivery_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CreateDeliveryRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(ProductServiceServer).CreateDelivery(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: ProductService_CreateDelivery_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(ProductServiceServer).CreateDelivery(ctx, req.(*CreateDeliveryRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // ProductService_ServiceDesc is the grpc.ServiceDesc for ProductService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -211,7 +303,17 @@ var ProductService_ServiceDesc = grpc.ServiceDesc{
 			MethodName: "ListProducts",
 			Handler:    _ProductService_ListProducts_Handler,
 		},
+		{
+			MethodName: "CreateDelivery",
+			Handler:    _ProductService_CreateDelivery_Handler,
+		},
 	},
-	Streams:  []grpc.StreamDesc{},
+	Streams: []grpc.StreamDesc{
+		{
+			StreamName:    "WatchProduct",
+			Handler:       _ProductService_WatchProduct_Handler,
+			ServerStreams: true,
+		},
+	},
 	Metadata: "holdfast/v1/product.proto",
 }

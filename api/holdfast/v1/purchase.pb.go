@@ -12,6 +12,7 @@ import (
 	status "google.golang.org/genproto/googleapis/rpc/status"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -30,19 +31,36 @@ type PurchaseState int32
 
 const (
 	PurchaseState_PURCHASE_STATE_UNSPECIFIED PurchaseState = 0
-	// Sold. The units count against the product's stock.
+	// Kept for the customer until expire_time. The units count against the product's
+	// stock.
+	PurchaseState_PURCHASE_STATE_HELD PurchaseState = 1
+	// Sold. The units count against the product's stock, but for those returned.
 	PurchaseState_PURCHASE_STATE_CONFIRMED PurchaseState = 2
+	// A hold that was given back.
+	PurchaseState_PURCHASE_STATE_CANCELLED PurchaseState = 3
+	// A hold that was given back because its time was up.
+	PurchaseState_PURCHASE_STATE_EXPIRED PurchaseState = 4
+	// Sold, and all of it returned.
+	PurchaseState_PURCHASE_STATE_RETURNED PurchaseState = 5
 )
 
 // Enum value maps for PurchaseState.
 var (
 	PurchaseState_name = map[int32]string{
 		0: "PURCHASE_STATE_UNSPECIFIED",
+		1: "PURCHASE_STATE_HELD",
 		2: "PURCHASE_STATE_CONFIRMED",
+		3: "PURCHASE_STATE_CANCELLED",
+		4: "PURCHASE_STATE_EXPIRED",
+		5: "PURCHASE_STATE_RETURNED",
 	}
 	PurchaseState_value = map[string]int32{
 		"PURCHASE_STATE_UNSPECIFIED": 0,
+		"PURCHASE_STATE_HELD":        1,
 		"PURCHASE_STATE_CONFIRMED":   2,
+		"PURCHASE_STATE_CANCELLED":   3,
+		"PURCHASE_STATE_EXPIRED":     4,
+		"PURCHASE_STATE_RETURNED":    5,
 	}
 )
 
@@ -87,6 +105,15 @@ type Purchase struct {
 	RequestId     string                 `protobuf:"bytes,7,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
 	State         PurchaseState          `protobuf:"varint,8,opt,name=state,proto3,enum=holdfast.v1.PurchaseState" json:"state,omitempty"`
 	CreateTime    *timestamppb.Timestamp `protobuf:"bytes,9,opt,name=create_time,json=createTime,proto3" json:"create_time,omitempty"`
+	// When the hold ends, or ended; not set of a purchase that was never held. The
+	// shard's clock decides.
+	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,10,opt,name=expire_time,json=expireTime,proto3" json:"expire_time,omitempty"`
+	// The units of amount that were given back: by a confirmation in part, a
+	// cancellation, an expiry, returns.
+	AmountReleased int64 `protobuf:"varint,11,opt,name=amount_released,json=amountReleased,proto3" json:"amount_released,omitempty"`
+	// The order that the purchase is a line of; a purchase that holdfast takes the payment
+	// of is an order of one line. Empty otherwise.
+	OrderId       string `protobuf:"bytes,12,opt,name=order_id,json=orderId,proto3" json:"order_id,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -184,6 +211,112 @@ func (x *Purchase) GetCreateTime() *timestamppb.Timestamp {
 	return nil
 }
 
+func (x *Purchase) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		return x.ExpireTime
+	}
+	return nil
+}
+
+func (x *Purchase) GetAmountReleased() int64 {
+	if x != nil {
+		return x.AmountReleased
+	}
+	return 0
+}
+
+func (x *Purchase) GetOrderId() string {
+	if x != nil {
+		return x.OrderId
+	}
+	return ""
+}
+
+// A hold keeps units for a customer who has yet to confirm, while he pays say. With
+// neither field it lasts as long as the deployment's default.
+type Hold struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Types that are valid to be assigned to Expiration:
+	//
+	//	*Hold_ExpireTime
+	//	*Hold_Duration
+	Expiration    isHold_Expiration `protobuf_oneof:"expiration"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Hold) Reset() {
+	*x = Hold{}
+	mi := &file_holdfast_v1_purchase_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Hold) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Hold) ProtoMessage() {}
+
+func (x *Hold) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_purchase_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Hold.ProtoReflect.Descriptor instead.
+func (*Hold) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_purchase_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Hold) GetExpiration() isHold_Expiration {
+	if x != nil {
+		return x.Expiration
+	}
+	return nil
+}
+
+func (x *Hold) GetExpireTime() *timestamppb.Timestamp {
+	if x != nil {
+		if x, ok := x.Expiration.(*Hold_ExpireTime); ok {
+			return x.ExpireTime
+		}
+	}
+	return nil
+}
+
+func (x *Hold) GetDuration() *durationpb.Duration {
+	if x != nil {
+		if x, ok := x.Expiration.(*Hold_Duration); ok {
+			return x.Duration
+		}
+	}
+	return nil
+}
+
+type isHold_Expiration interface {
+	isHold_Expiration()
+}
+
+type Hold_ExpireTime struct {
+	// Must be in the future, by the shard's clock.
+	ExpireTime *timestamppb.Timestamp `protobuf:"bytes,1,opt,name=expire_time,json=expireTime,proto3,oneof"`
+}
+
+type Hold_Duration struct {
+	Duration *durationpb.Duration `protobuf:"bytes,2,opt,name=duration,proto3,oneof"`
+}
+
+func (*Hold_ExpireTime) isHold_Expiration() {}
+
+func (*Hold_Duration) isHold_Expiration() {}
+
 type CreatePurchaseRequest struct {
 	state     protoimpl.MessageState `protogen:"open.v1"`
 	ProductId string                 `protobuf:"bytes,1,opt,name=product_id,json=productId,proto3" json:"product_id,omitempty"`
@@ -198,14 +331,21 @@ type CreatePurchaseRequest struct {
 	// The caller's idempotency key (AIP-155), unique for its product and region.
 	// Without one, holdfast makes one and the caller cannot repeat the call
 	// safely.
-	RequestId     string `protobuf:"bytes,6,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	RequestId string `protobuf:"bytes,6,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	// Holds the units instead of selling them at once.
+	Hold *Hold `protobuf:"bytes,7,opt,name=hold,proto3" json:"hold,omitempty"`
+	// The price of one unit. With one, the purchase is an order of one line (see
+	// OrderService): its units are held, payment_method is asked for the money, they are
+	// confirmed, and the money is captured. Not in a batch or a stream, where others would
+	// wait for the provider.
+	UnitPrice     *Money `protobuf:"bytes,8,opt,name=unit_price,json=unitPrice,proto3" json:"unit_price,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *CreatePurchaseRequest) Reset() {
 	*x = CreatePurchaseRequest{}
-	mi := &file_holdfast_v1_purchase_proto_msgTypes[1]
+	mi := &file_holdfast_v1_purchase_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -217,7 +357,7 @@ func (x *CreatePurchaseRequest) String() string {
 func (*CreatePurchaseRequest) ProtoMessage() {}
 
 func (x *CreatePurchaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_purchase_proto_msgTypes[1]
+	mi := &file_holdfast_v1_purchase_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -230,7 +370,7 @@ func (x *CreatePurchaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreatePurchaseRequest.ProtoReflect.Descriptor instead.
 func (*CreatePurchaseRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_purchase_proto_rawDescGZIP(), []int{1}
+	return file_holdfast_v1_purchase_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *CreatePurchaseRequest) GetProductId() string {
@@ -275,6 +415,259 @@ func (x *CreatePurchaseRequest) GetRequestId() string {
 	return ""
 }
 
+func (x *CreatePurchaseRequest) GetHold() *Hold {
+	if x != nil {
+		return x.Hold
+	}
+	return nil
+}
+
+func (x *CreatePurchaseRequest) GetUnitPrice() *Money {
+	if x != nil {
+		return x.UnitPrice
+	}
+	return nil
+}
+
+type ExtendPurchaseRequest struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	PurchaseId string                 `protobuf:"bytes,1,opt,name=purchase_id,json=purchaseId,proto3" json:"purchase_id,omitempty"`
+	// When the hold is to end; a duration counts from now.
+	Hold *Hold `protobuf:"bytes,2,opt,name=hold,proto3" json:"hold,omitempty"`
+	// The caller's idempotency key, unique for its purchase.
+	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ExtendPurchaseRequest) Reset() {
+	*x = ExtendPurchaseRequest{}
+	mi := &file_holdfast_v1_purchase_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ExtendPurchaseRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ExtendPurchaseRequest) ProtoMessage() {}
+
+func (x *ExtendPurchaseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_purchase_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ExtendPurchaseRequest.ProtoReflect.Descriptor instead.
+func (*ExtendPurchaseRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_purchase_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *ExtendPurchaseRequest) GetPurchaseId() string {
+	if x != nil {
+		return x.PurchaseId
+	}
+	return ""
+}
+
+func (x *ExtendPurchaseRequest) GetHold() *Hold {
+	if x != nil {
+		return x.Hold
+	}
+	return nil
+}
+
+func (x *ExtendPurchaseRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+type ConfirmPurchaseRequest struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	PurchaseId string                 `protobuf:"bytes,1,opt,name=purchase_id,json=purchaseId,proto3" json:"purchase_id,omitempty"`
+	// The units to confirm; 0 means all.
+	Amount int64 `protobuf:"varint,2,opt,name=amount,proto3" json:"amount,omitempty"`
+	// The caller's idempotency key, unique for its purchase.
+	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfirmPurchaseRequest) Reset() {
+	*x = ConfirmPurchaseRequest{}
+	mi := &file_holdfast_v1_purchase_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfirmPurchaseRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfirmPurchaseRequest) ProtoMessage() {}
+
+func (x *ConfirmPurchaseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_purchase_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfirmPurchaseRequest.ProtoReflect.Descriptor instead.
+func (*ConfirmPurchaseRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_purchase_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ConfirmPurchaseRequest) GetPurchaseId() string {
+	if x != nil {
+		return x.PurchaseId
+	}
+	return ""
+}
+
+func (x *ConfirmPurchaseRequest) GetAmount() int64 {
+	if x != nil {
+		return x.Amount
+	}
+	return 0
+}
+
+func (x *ConfirmPurchaseRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+type CancelPurchaseRequest struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	PurchaseId string                 `protobuf:"bytes,1,opt,name=purchase_id,json=purchaseId,proto3" json:"purchase_id,omitempty"`
+	// The caller's idempotency key, unique for its purchase.
+	RequestId     string `protobuf:"bytes,2,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CancelPurchaseRequest) Reset() {
+	*x = CancelPurchaseRequest{}
+	mi := &file_holdfast_v1_purchase_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CancelPurchaseRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CancelPurchaseRequest) ProtoMessage() {}
+
+func (x *CancelPurchaseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_purchase_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CancelPurchaseRequest.ProtoReflect.Descriptor instead.
+func (*CancelPurchaseRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_purchase_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *CancelPurchaseRequest) GetPurchaseId() string {
+	if x != nil {
+		return x.PurchaseId
+	}
+	return ""
+}
+
+func (x *CancelPurchaseRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
+type ReturnPurchaseRequest struct {
+	state      protoimpl.MessageState `protogen:"open.v1"`
+	PurchaseId string                 `protobuf:"bytes,1,opt,name=purchase_id,json=purchaseId,proto3" json:"purchase_id,omitempty"`
+	// The units to give back; 0 means all that the customer still has.
+	Amount int64 `protobuf:"varint,2,opt,name=amount,proto3" json:"amount,omitempty"`
+	// The caller's idempotency key, unique for its purchase.
+	RequestId     string `protobuf:"bytes,3,opt,name=request_id,json=requestId,proto3" json:"request_id,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReturnPurchaseRequest) Reset() {
+	*x = ReturnPurchaseRequest{}
+	mi := &file_holdfast_v1_purchase_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReturnPurchaseRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReturnPurchaseRequest) ProtoMessage() {}
+
+func (x *ReturnPurchaseRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_v1_purchase_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReturnPurchaseRequest.ProtoReflect.Descriptor instead.
+func (*ReturnPurchaseRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_v1_purchase_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *ReturnPurchaseRequest) GetPurchaseId() string {
+	if x != nil {
+		return x.PurchaseId
+	}
+	return ""
+}
+
+func (x *ReturnPurchaseRequest) GetAmount() int64 {
+	if x != nil {
+		return x.Amount
+	}
+	return 0
+}
+
+func (x *ReturnPurchaseRequest) GetRequestId() string {
+	if x != nil {
+		return x.RequestId
+	}
+	return ""
+}
+
 type BatchCreatePurchasesRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// 1 to 1000 purchases.
@@ -285,7 +678,7 @@ type BatchCreatePurchasesRequest struct {
 
 func (x *BatchCreatePurchasesRequest) Reset() {
 	*x = BatchCreatePurchasesRequest{}
-	mi := &file_holdfast_v1_purchase_proto_msgTypes[2]
+	mi := &file_holdfast_v1_purchase_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -297,7 +690,7 @@ func (x *BatchCreatePurchasesRequest) String() string {
 func (*BatchCreatePurchasesRequest) ProtoMessage() {}
 
 func (x *BatchCreatePurchasesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_purchase_proto_msgTypes[2]
+	mi := &file_holdfast_v1_purchase_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -310,7 +703,7 @@ func (x *BatchCreatePurchasesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchCreatePurchasesRequest.ProtoReflect.Descriptor instead.
 func (*BatchCreatePurchasesRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_purchase_proto_rawDescGZIP(), []int{2}
+	return file_holdfast_v1_purchase_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *BatchCreatePurchasesRequest) GetRequests() []*CreatePurchaseRequest {
@@ -330,7 +723,7 @@ type BatchCreatePurchasesResponse struct {
 
 func (x *BatchCreatePurchasesResponse) Reset() {
 	*x = BatchCreatePurchasesResponse{}
-	mi := &file_holdfast_v1_purchase_proto_msgTypes[3]
+	mi := &file_holdfast_v1_purchase_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -342,7 +735,7 @@ func (x *BatchCreatePurchasesResponse) String() string {
 func (*BatchCreatePurchasesResponse) ProtoMessage() {}
 
 func (x *BatchCreatePurchasesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_purchase_proto_msgTypes[3]
+	mi := &file_holdfast_v1_purchase_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -355,7 +748,7 @@ func (x *BatchCreatePurchasesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BatchCreatePurchasesResponse.ProtoReflect.Descriptor instead.
 func (*BatchCreatePurchasesResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_purchase_proto_rawDescGZIP(), []int{3}
+	return file_holdfast_v1_purchase_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *BatchCreatePurchasesResponse) GetResults() []*PurchaseResult {
@@ -379,7 +772,7 @@ type PurchaseResult struct {
 
 func (x *PurchaseResult) Reset() {
 	*x = PurchaseResult{}
-	mi := &file_holdfast_v1_purchase_proto_msgTypes[4]
+	mi := &file_holdfast_v1_purchase_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -391,7 +784,7 @@ func (x *PurchaseResult) String() string {
 func (*PurchaseResult) ProtoMessage() {}
 
 func (x *PurchaseResult) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_purchase_proto_msgTypes[4]
+	mi := &file_holdfast_v1_purchase_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -404,7 +797,7 @@ func (x *PurchaseResult) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PurchaseResult.ProtoReflect.Descriptor instead.
 func (*PurchaseResult) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_purchase_proto_rawDescGZIP(), []int{4}
+	return file_holdfast_v1_purchase_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *PurchaseResult) GetResult() isPurchaseResult_Result {
@@ -457,7 +850,7 @@ type StreamPurchasesRequest struct {
 
 func (x *StreamPurchasesRequest) Reset() {
 	*x = StreamPurchasesRequest{}
-	mi := &file_holdfast_v1_purchase_proto_msgTypes[5]
+	mi := &file_holdfast_v1_purchase_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -469,7 +862,7 @@ func (x *StreamPurchasesRequest) String() string {
 func (*StreamPurchasesRequest) ProtoMessage() {}
 
 func (x *StreamPurchasesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_purchase_proto_msgTypes[5]
+	mi := &file_holdfast_v1_purchase_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -482,7 +875,7 @@ func (x *StreamPurchasesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamPurchasesRequest.ProtoReflect.Descriptor instead.
 func (*StreamPurchasesRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_purchase_proto_rawDescGZIP(), []int{5}
+	return file_holdfast_v1_purchase_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *StreamPurchasesRequest) GetPurchase() *CreatePurchaseRequest {
@@ -509,7 +902,7 @@ type StreamPurchasesResponse struct {
 
 func (x *StreamPurchasesResponse) Reset() {
 	*x = StreamPurchasesResponse{}
-	mi := &file_holdfast_v1_purchase_proto_msgTypes[6]
+	mi := &file_holdfast_v1_purchase_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -521,7 +914,7 @@ func (x *StreamPurchasesResponse) String() string {
 func (*StreamPurchasesResponse) ProtoMessage() {}
 
 func (x *StreamPurchasesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_purchase_proto_msgTypes[6]
+	mi := &file_holdfast_v1_purchase_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -534,7 +927,7 @@ func (x *StreamPurchasesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StreamPurchasesResponse.ProtoReflect.Descriptor instead.
 func (*StreamPurchasesResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_purchase_proto_rawDescGZIP(), []int{6}
+	return file_holdfast_v1_purchase_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *StreamPurchasesResponse) GetRequestId() string {
@@ -594,7 +987,7 @@ type GetPurchaseRequest struct {
 
 func (x *GetPurchaseRequest) Reset() {
 	*x = GetPurchaseRequest{}
-	mi := &file_holdfast_v1_purchase_proto_msgTypes[7]
+	mi := &file_holdfast_v1_purchase_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -606,7 +999,7 @@ func (x *GetPurchaseRequest) String() string {
 func (*GetPurchaseRequest) ProtoMessage() {}
 
 func (x *GetPurchaseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_purchase_proto_msgTypes[7]
+	mi := &file_holdfast_v1_purchase_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -619,7 +1012,7 @@ func (x *GetPurchaseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetPurchaseRequest.ProtoReflect.Descriptor instead.
 func (*GetPurchaseRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_purchase_proto_rawDescGZIP(), []int{7}
+	return file_holdfast_v1_purchase_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetPurchaseRequest) GetPurchaseId() string {
@@ -647,7 +1040,7 @@ type ListPurchasesRequest struct {
 
 func (x *ListPurchasesRequest) Reset() {
 	*x = ListPurchasesRequest{}
-	mi := &file_holdfast_v1_purchase_proto_msgTypes[8]
+	mi := &file_holdfast_v1_purchase_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -659,7 +1052,7 @@ func (x *ListPurchasesRequest) String() string {
 func (*ListPurchasesRequest) ProtoMessage() {}
 
 func (x *ListPurchasesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_purchase_proto_msgTypes[8]
+	mi := &file_holdfast_v1_purchase_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -672,7 +1065,7 @@ func (x *ListPurchasesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPurchasesRequest.ProtoReflect.Descriptor instead.
 func (*ListPurchasesRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_purchase_proto_rawDescGZIP(), []int{8}
+	return file_holdfast_v1_purchase_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListPurchasesRequest) GetProductId() string {
@@ -721,7 +1114,7 @@ type ListPurchasesResponse struct {
 
 func (x *ListPurchasesResponse) Reset() {
 	*x = ListPurchasesResponse{}
-	mi := &file_holdfast_v1_purchase_proto_msgTypes[9]
+	mi := &file_holdfast_v1_purchase_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -733,7 +1126,7 @@ func (x *ListPurchasesResponse) String() string {
 func (*ListPurchasesResponse) ProtoMessage() {}
 
 func (x *ListPurchasesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_v1_purchase_proto_msgTypes[9]
+	mi := &file_holdfast_v1_purchase_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -746,7 +1139,7 @@ func (x *ListPurchasesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListPurchasesResponse.ProtoReflect.Descriptor instead.
 func (*ListPurchasesResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_v1_purchase_proto_rawDescGZIP(), []int{9}
+	return file_holdfast_v1_purchase_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListPurchasesResponse) GetPurchases() []*Purchase {
@@ -767,7 +1160,7 @@ var File_holdfast_v1_purchase_proto protoreflect.FileDescriptor
 
 const file_holdfast_v1_purchase_proto_rawDesc = "" +
 	"\n" +
-	"\x1aholdfast/v1/purchase.proto\x12\vholdfast.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\"\xd0\x02\n" +
+	"\x1aholdfast/v1/purchase.proto\x12\vholdfast.v1\x1a\x1bbuf/validate/validate.proto\x1a\x1cgoogle/api/annotations.proto\x1a\x1fgoogle/api/field_behavior.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x17holdfast/v1/money.proto\"\xd1\x03\n" +
 	"\bPurchase\x12\x1f\n" +
 	"\vpurchase_id\x18\x01 \x01(\tR\n" +
 	"purchaseId\x12\x1d\n" +
@@ -782,7 +1175,18 @@ const file_holdfast_v1_purchase_proto_rawDesc = "" +
 	"request_id\x18\a \x01(\tR\trequestId\x120\n" +
 	"\x05state\x18\b \x01(\x0e2\x1a.holdfast.v1.PurchaseStateR\x05state\x12;\n" +
 	"\vcreate_time\x18\t \x01(\v2\x1a.google.protobuf.TimestampR\n" +
-	"createTime\"\xd8\x02\n" +
+	"createTime\x12;\n" +
+	"\vexpire_time\x18\n" +
+	" \x01(\v2\x1a.google.protobuf.TimestampR\n" +
+	"expireTime\x12'\n" +
+	"\x0famount_released\x18\v \x01(\x03R\x0eamountReleased\x12\x19\n" +
+	"\border_id\x18\f \x01(\tR\aorderId\"\x96\x01\n" +
+	"\x04Hold\x12=\n" +
+	"\vexpire_time\x18\x01 \x01(\v2\x1a.google.protobuf.TimestampH\x00R\n" +
+	"expireTime\x12A\n" +
+	"\bduration\x18\x02 \x01(\v2\x19.google.protobuf.DurationB\b\xbaH\x05\xaa\x01\x02*\x00H\x00R\bdurationB\f\n" +
+	"\n" +
+	"expiration\"\xb2\x03\n" +
 	"\x15CreatePurchaseRequest\x128\n" +
 	"\n" +
 	"product_id\x18\x01 \x01(\tB\x19\xe2A\x01\x02\xbaH\x12r\x10\x10\x01(\x80\x012\t^\\P{Cc}*$R\tproductId\x12,\n" +
@@ -792,7 +1196,33 @@ const file_holdfast_v1_purchase_proto_rawDesc = "" +
 	"\x06region\x18\x04 \x01(\tB\x13\xbaH\x10r\x0e(\x80\x012\t^\\P{Cc}*$R\x06region\x12:\n" +
 	"\x0epayment_method\x18\x05 \x01(\tB\x13\xbaH\x10r\x0e(\x80\x012\t^\\P{Cc}*$R\rpaymentMethod\x122\n" +
 	"\n" +
-	"request_id\x18\x06 \x01(\tB\x13\xbaH\x10r\x0e(\x80\x012\t^\\P{Cc}*$R\trequestId\"n\n" +
+	"request_id\x18\x06 \x01(\tB\x13\xbaH\x10r\x0e(\x80\x012\t^\\P{Cc}*$R\trequestId\x12%\n" +
+	"\x04hold\x18\a \x01(\v2\x11.holdfast.v1.HoldR\x04hold\x121\n" +
+	"\n" +
+	"unit_price\x18\b \x01(\v2\x12.holdfast.v1.MoneyR\tunitPrice\"\xae\x01\n" +
+	"\x15ExtendPurchaseRequest\x12:\n" +
+	"\vpurchase_id\x18\x01 \x01(\tB\x19\xe2A\x01\x02\xbaH\x12r\x10\x10\x01(\x80\x022\t^\\P{Cc}*$R\n" +
+	"purchaseId\x12%\n" +
+	"\x04hold\x18\x02 \x01(\v2\x11.holdfast.v1.HoldR\x04hold\x122\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tB\x13\xbaH\x10r\x0e(\x80\x012\t^\\P{Cc}*$R\trequestId\"\xb2\x01\n" +
+	"\x16ConfirmPurchaseRequest\x12:\n" +
+	"\vpurchase_id\x18\x01 \x01(\tB\x19\xe2A\x01\x02\xbaH\x12r\x10\x10\x01(\x80\x022\t^\\P{Cc}*$R\n" +
+	"purchaseId\x12(\n" +
+	"\x06amount\x18\x02 \x01(\x03B\x10\xbaH\r\"\v\x18\x80\x80\x80\x80\x80\x80\x80\x10(\x00R\x06amount\x122\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tB\x13\xbaH\x10r\x0e(\x80\x012\t^\\P{Cc}*$R\trequestId\"\x87\x01\n" +
+	"\x15CancelPurchaseRequest\x12:\n" +
+	"\vpurchase_id\x18\x01 \x01(\tB\x19\xe2A\x01\x02\xbaH\x12r\x10\x10\x01(\x80\x022\t^\\P{Cc}*$R\n" +
+	"purchaseId\x122\n" +
+	"\n" +
+	"request_id\x18\x02 \x01(\tB\x13\xbaH\x10r\x0e(\x80\x012\t^\\P{Cc}*$R\trequestId\"\xb1\x01\n" +
+	"\x15ReturnPurchaseRequest\x12:\n" +
+	"\vpurchase_id\x18\x01 \x01(\tB\x19\xe2A\x01\x02\xbaH\x12r\x10\x10\x01(\x80\x022\t^\\P{Cc}*$R\n" +
+	"purchaseId\x12(\n" +
+	"\x06amount\x18\x02 \x01(\x03B\x10\xbaH\r\"\v\x18\x80\x80\x80\x80\x80\x80\x80\x10(\x00R\x06amount\x122\n" +
+	"\n" +
+	"request_id\x18\x03 \x01(\tB\x13\xbaH\x10r\x0e(\x80\x012\t^\\P{Cc}*$R\trequestId\"n\n" +
 	"\x1bBatchCreatePurchasesRequest\x12O\n" +
 	"\brequests\x18\x01 \x03(\v2\".holdfast.v1.CreatePurchaseRequestB\x0f\xe2A\x01\x02\xbaH\b\x92\x01\x05\b\x01\x10\xe8\aR\brequests\"U\n" +
 	"\x1cBatchCreatePurchasesResponse\x125\n" +
@@ -823,14 +1253,22 @@ const file_holdfast_v1_purchase_proto_rawDesc = "" +
 	"page_token\x18\x05 \x01(\tB\b\xbaH\x05r\x03(\x80\bR\tpageToken\"t\n" +
 	"\x15ListPurchasesResponse\x123\n" +
 	"\tpurchases\x18\x01 \x03(\v2\x15.holdfast.v1.PurchaseR\tpurchases\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken*M\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken*\xbd\x01\n" +
 	"\rPurchaseState\x12\x1e\n" +
-	"\x1aPURCHASE_STATE_UNSPECIFIED\x10\x00\x12\x1c\n" +
-	"\x18PURCHASE_STATE_CONFIRMED\x10\x022\xc9\x04\n" +
+	"\x1aPURCHASE_STATE_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13PURCHASE_STATE_HELD\x10\x01\x12\x1c\n" +
+	"\x18PURCHASE_STATE_CONFIRMED\x10\x02\x12\x1c\n" +
+	"\x18PURCHASE_STATE_CANCELLED\x10\x03\x12\x1a\n" +
+	"\x16PURCHASE_STATE_EXPIRED\x10\x04\x12\x1b\n" +
+	"\x17PURCHASE_STATE_RETURNED\x10\x052\xbc\b\n" +
 	"\x0fPurchaseService\x12e\n" +
 	"\x0eCreatePurchase\x12\".holdfast.v1.CreatePurchaseRequest\x1a\x15.holdfast.v1.Purchase\"\x18\x82\xd3\xe4\x93\x02\x12:\x01*\"\r/v1/purchases\x12\x91\x01\n" +
 	"\x14BatchCreatePurchases\x12(.holdfast.v1.BatchCreatePurchasesRequest\x1a).holdfast.v1.BatchCreatePurchasesResponse\"$\x82\xd3\xe4\x93\x02\x1e:\x01*\"\x19/v1/purchases:batchCreate\x12`\n" +
-	"\x0fStreamPurchases\x12#.holdfast.v1.StreamPurchasesRequest\x1a$.holdfast.v1.StreamPurchasesResponse(\x010\x01\x12j\n" +
+	"\x0fStreamPurchases\x12#.holdfast.v1.StreamPurchasesRequest\x1a$.holdfast.v1.StreamPurchasesResponse(\x010\x01\x12z\n" +
+	"\x0eExtendPurchase\x12\".holdfast.v1.ExtendPurchaseRequest\x1a\x15.holdfast.v1.Purchase\"-\x82\xd3\xe4\x93\x02':\x01*\"\"/v1/purchases/{purchase_id}:extend\x12}\n" +
+	"\x0fConfirmPurchase\x12#.holdfast.v1.ConfirmPurchaseRequest\x1a\x15.holdfast.v1.Purchase\".\x82\xd3\xe4\x93\x02(:\x01*\"#/v1/purchases/{purchase_id}:confirm\x12z\n" +
+	"\x0eCancelPurchase\x12\".holdfast.v1.CancelPurchaseRequest\x1a\x15.holdfast.v1.Purchase\"-\x82\xd3\xe4\x93\x02':\x01*\"\"/v1/purchases/{purchase_id}:cancel\x12z\n" +
+	"\x0eReturnPurchase\x12\".holdfast.v1.ReturnPurchaseRequest\x1a\x15.holdfast.v1.Purchase\"-\x82\xd3\xe4\x93\x02':\x01*\"\"/v1/purchases/{purchase_id}:return\x12j\n" +
 	"\vGetPurchase\x12\x1f.holdfast.v1.GetPurchaseRequest\x1a\x15.holdfast.v1.Purchase\"#\x82\xd3\xe4\x93\x02\x1d\x12\x1b/v1/purchases/{purchase_id}\x12m\n" +
 	"\rListPurchases\x12!.holdfast.v1.ListPurchasesRequest\x1a\".holdfast.v1.ListPurchasesResponse\"\x15\x82\xd3\xe4\x93\x02\x0f\x12\r/v1/purchasesB<Z:github.com/holdfast-io/holdfast/api/holdfast/v1;holdfastv1b\x06proto3"
 
@@ -847,48 +1285,69 @@ func file_holdfast_v1_purchase_proto_rawDescGZIP() []byte {
 }
 
 var file_holdfast_v1_purchase_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_holdfast_v1_purchase_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_holdfast_v1_purchase_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
 var file_holdfast_v1_purchase_proto_goTypes = []any{
 	(PurchaseState)(0),                   // 0: holdfast.v1.PurchaseState
 	(*Purchase)(nil),                     // 1: holdfast.v1.Purchase
-	(*CreatePurchaseRequest)(nil),        // 2: holdfast.v1.CreatePurchaseRequest
-	(*BatchCreatePurchasesRequest)(nil),  // 3: holdfast.v1.BatchCreatePurchasesRequest
-	(*BatchCreatePurchasesResponse)(nil), // 4: holdfast.v1.BatchCreatePurchasesResponse
-	(*PurchaseResult)(nil),               // 5: holdfast.v1.PurchaseResult
-	(*StreamPurchasesRequest)(nil),       // 6: holdfast.v1.StreamPurchasesRequest
-	(*StreamPurchasesResponse)(nil),      // 7: holdfast.v1.StreamPurchasesResponse
-	(*GetPurchaseRequest)(nil),           // 8: holdfast.v1.GetPurchaseRequest
-	(*ListPurchasesRequest)(nil),         // 9: holdfast.v1.ListPurchasesRequest
-	(*ListPurchasesResponse)(nil),        // 10: holdfast.v1.ListPurchasesResponse
-	(*timestamppb.Timestamp)(nil),        // 11: google.protobuf.Timestamp
-	(*status.Status)(nil),                // 12: google.rpc.Status
+	(*Hold)(nil),                         // 2: holdfast.v1.Hold
+	(*CreatePurchaseRequest)(nil),        // 3: holdfast.v1.CreatePurchaseRequest
+	(*ExtendPurchaseRequest)(nil),        // 4: holdfast.v1.ExtendPurchaseRequest
+	(*ConfirmPurchaseRequest)(nil),       // 5: holdfast.v1.ConfirmPurchaseRequest
+	(*CancelPurchaseRequest)(nil),        // 6: holdfast.v1.CancelPurchaseRequest
+	(*ReturnPurchaseRequest)(nil),        // 7: holdfast.v1.ReturnPurchaseRequest
+	(*BatchCreatePurchasesRequest)(nil),  // 8: holdfast.v1.BatchCreatePurchasesRequest
+	(*BatchCreatePurchasesResponse)(nil), // 9: holdfast.v1.BatchCreatePurchasesResponse
+	(*PurchaseResult)(nil),               // 10: holdfast.v1.PurchaseResult
+	(*StreamPurchasesRequest)(nil),       // 11: holdfast.v1.StreamPurchasesRequest
+	(*StreamPurchasesResponse)(nil),      // 12: holdfast.v1.StreamPurchasesResponse
+	(*GetPurchaseRequest)(nil),           // 13: holdfast.v1.GetPurchaseRequest
+	(*ListPurchasesRequest)(nil),         // 14: holdfast.v1.ListPurchasesRequest
+	(*ListPurchasesResponse)(nil),        // 15: holdfast.v1.ListPurchasesResponse
+	(*timestamppb.Timestamp)(nil),        // 16: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),          // 17: google.protobuf.Duration
+	(*Money)(nil),                        // 18: holdfast.v1.Money
+	(*status.Status)(nil),                // 19: google.rpc.Status
 }
 var file_holdfast_v1_purchase_proto_depIdxs = []int32{
 	0,  // 0: holdfast.v1.Purchase.state:type_name -> holdfast.v1.PurchaseState
-	11, // 1: holdfast.v1.Purchase.create_time:type_name -> google.protobuf.Timestamp
-	2,  // 2: holdfast.v1.BatchCreatePurchasesRequest.requests:type_name -> holdfast.v1.CreatePurchaseRequest
-	5,  // 3: holdfast.v1.BatchCreatePurchasesResponse.results:type_name -> holdfast.v1.PurchaseResult
-	1,  // 4: holdfast.v1.PurchaseResult.purchase:type_name -> holdfast.v1.Purchase
-	12, // 5: holdfast.v1.PurchaseResult.error:type_name -> google.rpc.Status
-	2,  // 6: holdfast.v1.StreamPurchasesRequest.purchase:type_name -> holdfast.v1.CreatePurchaseRequest
-	1,  // 7: holdfast.v1.StreamPurchasesResponse.purchase:type_name -> holdfast.v1.Purchase
-	12, // 8: holdfast.v1.StreamPurchasesResponse.error:type_name -> google.rpc.Status
-	1,  // 9: holdfast.v1.ListPurchasesResponse.purchases:type_name -> holdfast.v1.Purchase
-	2,  // 10: holdfast.v1.PurchaseService.CreatePurchase:input_type -> holdfast.v1.CreatePurchaseRequest
-	3,  // 11: holdfast.v1.PurchaseService.BatchCreatePurchases:input_type -> holdfast.v1.BatchCreatePurchasesRequest
-	6,  // 12: holdfast.v1.PurchaseService.StreamPurchases:input_type -> holdfast.v1.StreamPurchasesRequest
-	8,  // 13: holdfast.v1.PurchaseService.GetPurchase:input_type -> holdfast.v1.GetPurchaseRequest
-	9,  // 14: holdfast.v1.PurchaseService.ListPurchases:input_type -> holdfast.v1.ListPurchasesRequest
-	1,  // 15: holdfast.v1.PurchaseService.CreatePurchase:output_type -> holdfast.v1.Purchase
-	4,  // 16: holdfast.v1.PurchaseService.BatchCreatePurchases:output_type -> holdfast.v1.BatchCreatePurchasesResponse
-	7,  // 17: holdfast.v1.PurchaseService.StreamPurchases:output_type -> holdfast.v1.StreamPurchasesResponse
-	1,  // 18: holdfast.v1.PurchaseService.GetPurchase:output_type -> holdfast.v1.Purchase
-	10, // 19: holdfast.v1.PurchaseService.ListPurchases:output_type -> holdfast.v1.ListPurchasesResponse
-	15, // [15:20] is the sub-list for method output_type
-	10, // [10:15] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	16, // 1: holdfast.v1.Purchase.create_time:type_name -> google.protobuf.Timestamp
+	16, // 2: holdfast.v1.Purchase.expire_time:type_name -> google.protobuf.Timestamp
+	16, // 3: holdfast.v1.Hold.expire_time:type_name -> google.protobuf.Timestamp
+	17, // 4: holdfast.v1.Hold.duration:type_name -> google.protobuf.Duration
+	2,  // 5: holdfast.v1.CreatePurchaseRequest.hold:type_name -> holdfast.v1.Hold
+	18, // 6: holdfast.v1.CreatePurchaseRequest.unit_price:type_name -> holdfast.v1.Money
+	2,  // 7: holdfast.v1.ExtendPurchaseRequest.hold:type_name -> holdfast.v1.Hold
+	3,  // 8: holdfast.v1.BatchCreatePurchasesRequest.requests:type_name -> holdfast.v1.CreatePurchaseRequest
+	10, // 9: holdfast.v1.BatchCreatePurchasesResponse.results:type_name -> holdfast.v1.PurchaseResult
+	1,  // 10: holdfast.v1.PurchaseResult.purchase:type_name -> holdfast.v1.Purchase
+	19, // 11: holdfast.v1.PurchaseResult.error:type_name -> google.rpc.Status
+	3,  // 12: holdfast.v1.StreamPurchasesRequest.purchase:type_name -> holdfast.v1.CreatePurchaseRequest
+	1,  // 13: holdfast.v1.StreamPurchasesResponse.purchase:type_name -> holdfast.v1.Purchase
+	19, // 14: holdfast.v1.StreamPurchasesResponse.error:type_name -> google.rpc.Status
+	1,  // 15: holdfast.v1.ListPurchasesResponse.purchases:type_name -> holdfast.v1.Purchase
+	3,  // 16: holdfast.v1.PurchaseService.CreatePurchase:input_type -> holdfast.v1.CreatePurchaseRequest
+	8,  // 17: holdfast.v1.PurchaseService.BatchCreatePurchases:input_type -> holdfast.v1.BatchCreatePurchasesRequest
+	11, // 18: holdfast.v1.PurchaseService.StreamPurchases:input_type -> holdfast.v1.StreamPurchasesRequest
+	4,  // 19: holdfast.v1.PurchaseService.ExtendPurchase:input_type -> holdfast.v1.ExtendPurchaseRequest
+	5,  // 20: holdfast.v1.PurchaseService.ConfirmPurchase:input_type -> holdfast.v1.ConfirmPurchaseRequest
+	6,  // 21: holdfast.v1.PurchaseService.CancelPurchase:input_type -> holdfast.v1.CancelPurchaseRequest
+	7,  // 22: holdfast.v1.PurchaseService.ReturnPurchase:input_type -> holdfast.v1.ReturnPurchaseRequest
+	13, // 23: holdfast.v1.PurchaseService.GetPurchase:input_type -> holdfast.v1.GetPurchaseRequest
+	14, // 24: holdfast.v1.PurchaseService.ListPurchases:input_type -> holdfast.v1.ListPurchasesRequest
+	1,  // 25: holdfast.v1.PurchaseService.CreatePurchase:output_type -> holdfast.v1.Purchase
+	9,  // 26: holdfast.v1.PurchaseService.BatchCreatePurchases:output_type -> holdfast.v1.BatchCreatePurchasesResponse
+	12, // 27: holdfast.v1.PurchaseService.StreamPurchases:output_type -> holdfast.v1.StreamPurchasesResponse
+	1,  // 28: holdfast.v1.PurchaseService.ExtendPurchase:output_type -> holdfast.v1.Purchase
+	1,  // 29: holdfast.v1.PurchaseService.ConfirmPurchase:output_type -> holdfast.v1.Purchase
+	1,  // 30: holdfast.v1.PurchaseService.CancelPurchase:output_type -> holdfast.v1.Purchase
+	1,  // 31: holdfast.v1.PurchaseService.ReturnPurchase:output_type -> holdfast.v1.Purchase
+	1,  // 32: holdfast.v1.PurchaseService.GetPurchase:output_type -> holdfast.v1.Purchase
+	15, // 33: holdfast.v1.PurchaseService.ListPurchases:output_type -> holdfast.v1.ListPurchasesResponse
+	25, // [25:34] is the sub-list for method output_type
+	16, // [16:25] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_v1_purchase_proto_init() }
@@ -896,11 +1355,16 @@ func file_holdfast_v1_purchase_proto_init() {
 	if File_holdfast_v1_purchase_proto != nil {
 		return
 	}
-	file_holdfast_v1_purchase_proto_msgTypes[4].OneofWrappers = []any{
+	file_holdfast_v1_money_proto_init()
+	file_holdfast_v1_purchase_proto_msgTypes[1].OneofWrappers = []any{
+		(*Hold_ExpireTime)(nil),
+		(*Hold_Duration)(nil),
+	}
+	file_holdfast_v1_purchase_proto_msgTypes[9].OneofWrappers = []any{
 		(*PurchaseResult_Purchase)(nil),
 		(*PurchaseResult_Error)(nil),
 	}
-	file_holdfast_v1_purchase_proto_msgTypes[6].OneofWrappers = []any{
+	file_holdfast_v1_purchase_proto_msgTypes[11].OneofWrappers = []any{
 		(*StreamPurchasesResponse_Purchase)(nil),
 		(*StreamPurchasesResponse_Error)(nil),
 	}
@@ -910,7 +1374,7 @@ func file_holdfast_v1_purchase_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_v1_purchase_proto_rawDesc), len(file_holdfast_v1_purchase_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   10,
+			NumMessages:   15,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

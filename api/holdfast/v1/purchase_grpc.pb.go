@@ -22,6 +22,10 @@ const (
 	PurchaseService_CreatePurchase_FullMethodName       = "/holdfast.v1.PurchaseService/CreatePurchase"
 	PurchaseService_BatchCreatePurchases_FullMethodName = "/holdfast.v1.PurchaseService/BatchCreatePurchases"
 	PurchaseService_StreamPurchases_FullMethodName      = "/holdfast.v1.PurchaseService/StreamPurchases"
+	PurchaseService_ExtendPurchase_FullMethodName       = "/holdfast.v1.PurchaseService/ExtendPurchase"
+	PurchaseService_ConfirmPurchase_FullMethodName      = "/holdfast.v1.PurchaseService/ConfirmPurchase"
+	PurchaseService_CancelPurchase_FullMethodName       = "/holdfast.v1.PurchaseService/CancelPurchase"
+	PurchaseService_ReturnPurchase_FullMethodName       = "/holdfast.v1.PurchaseService/ReturnPurchase"
 	PurchaseService_GetPurchase_FullMethodName          = "/holdfast.v1.PurchaseService/GetPurchase"
 	PurchaseService_ListPurchases_FullMethodName        = "/holdfast.v1.PurchaseService/ListPurchases"
 )
@@ -47,6 +51,26 @@ type PurchaseServiceClient interface {
 	// flow control. When the stream breaks, whatever was not answered may be sent
 	// again on another one with the same request_id.
 	StreamPurchases(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[StreamPurchasesRequest, StreamPurchasesResponse], error)
+	// Moves the end of a hold. A hold whose time is up cannot be extended
+	// (HOLD_EXPIRED), nor can one last longer, from its creation, than the longest
+	// hold that the deployment allows (HOLD_TOO_LONG).
+	//
+	// This and the next three calls may be repeated with the same request_id at any
+	// time: what they did is not done again, and the purchase is answered as it is
+	// then. Where the purchase's state does not allow them they are
+	// FAILED_PRECONDITION, and over HTTP 409; the reason names the state:
+	// PURCHASE_HELD, PURCHASE_CONFIRMED, PURCHASE_CANCELLED, HOLD_EXPIRED,
+	// PURCHASE_RETURNED. Nothing is changed by an error.
+	ExtendPurchase(ctx context.Context, in *ExtendPurchaseRequest, opts ...grpc.CallOption) (*Purchase, error)
+	// Sells what is held, or a part of it; the rest is given back. A confirmation that
+	// comes after the hold has expired takes the units anew, if they are still there;
+	// otherwise it is HOLD_EXPIRED.
+	ConfirmPurchase(ctx context.Context, in *ConfirmPurchaseRequest, opts ...grpc.CallOption) (*Purchase, error)
+	// Gives a hold back. What is confirmed is returned instead.
+	CancelPurchase(ctx context.Context, in *CancelPurchaseRequest, opts ...grpc.CallOption) (*Purchase, error)
+	// Gives back what is sold, or a part of it. More than the customer still has is
+	// FAILED_PRECONDITION, reason AMOUNT_EXCEEDED, with the metadata `has`.
+	ReturnPurchase(ctx context.Context, in *ReturnPurchaseRequest, opts ...grpc.CallOption) (*Purchase, error)
 	// Reads one purchase from the one shard that its id names.
 	GetPurchase(ctx context.Context, in *GetPurchaseRequest, opts ...grpc.CallOption) (*Purchase, error)
 	// Lists purchases, one region after the other, in each by purchase_id, which
@@ -95,6 +119,46 @@ func (c *purchaseServiceClient) StreamPurchases(ctx context.Context, opts ...grp
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type PurchaseService_StreamPurchasesClient = grpc.BidiStreamingClient[StreamPurchasesRequest, StreamPurchasesResponse]
 
+func (c *purchaseServiceClient) ExtendPurchase(ctx context.Context, in *ExtendPurchaseRequest, opts ...grpc.CallOption) (*Purchase, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Purchase)
+	err := c.cc.Invoke(ctx, PurchaseService_ExtendPurchase_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *purchaseServiceClient) ConfirmPurchase(ctx context.Context, in *ConfirmPurchaseRequest, opts ...grpc.CallOption) (*Purchase, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Purchase)
+	err := c.cc.Invoke(ctx, PurchaseService_ConfirmPurchase_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *purchaseServiceClient) CancelPurchase(ctx context.Context, in *CancelPurchaseRequest, opts ...grpc.CallOption) (*Purchase, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Purchase)
+	err := c.cc.Invoke(ctx, PurchaseService_CancelPurchase_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *purchaseServiceClient) ReturnPurchase(ctx context.Context, in *ReturnPurchaseRequest, opts ...grpc.CallOption) (*Purchase, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(Purchase)
+	err := c.cc.Invoke(ctx, PurchaseService_ReturnPurchase_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *purchaseServiceClient) GetPurchase(ctx context.Context, in *GetPurchaseRequest, opts ...grpc.CallOption) (*Purchase, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(Purchase)
@@ -136,6 +200,26 @@ type PurchaseServiceServer interface {
 	// flow control. When the stream breaks, whatever was not answered may be sent
 	// again on another one with the same request_id.
 	StreamPurchases(grpc.BidiStreamingServer[StreamPurchasesRequest, StreamPurchasesResponse]) error
+	// Moves the end of a hold. A hold whose time is up cannot be extended
+	// (HOLD_EXPIRED), nor can one last longer, from its creation, than the longest
+	// hold that the deployment allows (HOLD_TOO_LONG).
+	//
+	// This and the next three calls may be repeated with the same request_id at any
+	// time: what they did is not done again, and the purchase is answered as it is
+	// then. Where the purchase's state does not allow them they are
+	// FAILED_PRECONDITION, and over HTTP 409; the reason names the state:
+	// PURCHASE_HELD, PURCHASE_CONFIRMED, PURCHASE_CANCELLED, HOLD_EXPIRED,
+	// PURCHASE_RETURNED. Nothing is changed by an error.
+	ExtendPurchase(context.Context, *ExtendPurchaseRequest) (*Purchase, error)
+	// Sells what is held, or a part of it; the rest is given back. A confirmation that
+	// comes after the hold has expired takes the units anew, if they are still there;
+	// otherwise it is HOLD_EXPIRED.
+	ConfirmPurchase(context.Context, *ConfirmPurchaseRequest) (*Purchase, error)
+	// Gives a hold back. What is confirmed is returned instead.
+	CancelPurchase(context.Context, *CancelPurchaseRequest) (*Purchase, error)
+	// Gives back what is sold, or a part of it. More than the customer still has is
+	// FAILED_PRECONDITION, reason AMOUNT_EXCEEDED, with the metadata `has`.
+	ReturnPurchase(context.Context, *ReturnPurchaseRequest) (*Purchase, error)
 	// Reads one purchase from the one shard that its id names.
 	GetPurchase(context.Context, *GetPurchaseRequest) (*Purchase, error)
 	// Lists purchases, one region after the other, in each by purchase_id, which
@@ -159,6 +243,18 @@ func (UnimplementedPurchaseServiceServer) BatchCreatePurchases(context.Context, 
 }
 func (UnimplementedPurchaseServiceServer) StreamPurchases(grpc.BidiStreamingServer[StreamPurchasesRequest, StreamPurchasesResponse]) error {
 	return status.Error(codes.Unimplemented, "method StreamPurchases not implemented")
+}
+func (UnimplementedPurchaseServiceServer) ExtendPurchase(context.Context, *ExtendPurchaseRequest) (*Purchase, error) {
+	return nil, status.Error(codes.Unimplemented, "method ExtendPurchase not implemented")
+}
+func (UnimplementedPurchaseServiceServer) ConfirmPurchase(context.Context, *ConfirmPurchaseRequest) (*Purchase, error) {
+	return nil, status.Error(codes.Unimplemented, "method ConfirmPurchase not implemented")
+}
+func (UnimplementedPurchaseServiceServer) CancelPurchase(context.Context, *CancelPurchaseRequest) (*Purchase, error) {
+	return nil, status.Error(codes.Unimplemented, "method CancelPurchase not implemented")
+}
+func (UnimplementedPurchaseServiceServer) ReturnPurchase(context.Context, *ReturnPurchaseRequest) (*Purchase, error) {
+	return nil, status.Error(codes.Unimplemented, "method ReturnPurchase not implemented")
 }
 func (UnimplementedPurchaseServiceServer) GetPurchase(context.Context, *GetPurchaseRequest) (*Purchase, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetPurchase not implemented")
@@ -230,6 +326,78 @@ func _PurchaseService_StreamPurchases_Handler(srv interface{}, stream grpc.Serve
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type PurchaseService_StreamPurchasesServer = grpc.BidiStreamingServer[StreamPurchasesRequest, StreamPurchasesResponse]
 
+func _PurchaseService_ExtendPurchase_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ExtendPurchaseRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PurchaseServiceServer).ExtendPurchase(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PurchaseService_ExtendPurchase_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PurchaseServiceServer).ExtendPurchase(ctx, req.(*ExtendPurchaseRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PurchaseService_ConfirmPurchase_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ConfirmPurchaseRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PurchaseServiceServer).ConfirmPurchase(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PurchaseService_ConfirmPurchase_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PurchaseServiceServer).ConfirmPurchase(ctx, req.(*ConfirmPurchaseRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PurchaseService_CancelPurchase_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CancelPurchaseRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PurchaseServiceServer).CancelPurchase(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PurchaseService_CancelPurchase_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PurchaseServiceServer).CancelPurchase(ctx, req.(*CancelPurchaseRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _PurchaseService_ReturnPurchase_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReturnPurchaseRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(PurchaseServiceServer).ReturnPurchase(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: PurchaseService_ReturnPurchase_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(PurchaseServiceServer).ReturnPurchase(ctx, req.(*ReturnPurchaseRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _PurchaseService_GetPurchase_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(GetPurchaseRequest)
 	if err := dec(in); err != nil {
@@ -280,6 +448,22 @@ var PurchaseService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "BatchCreatePurchases",
 			Handler:    _PurchaseService_BatchCreatePurchases_Handler,
+		},
+		{
+			MethodName: "ExtendPurchase",
+			Handler:    _PurchaseService_ExtendPurchase_Handler,
+		},
+		{
+			MethodName: "ConfirmPurchase",
+			Handler:    _PurchaseService_ConfirmPurchase_Handler,
+		},
+		{
+			MethodName: "CancelPurchase",
+			Handler:    _PurchaseService_CancelPurchase_Handler,
+		},
+		{
+			MethodName: "ReturnPurchase",
+			Handler:    _PurchaseService_ReturnPurchase_Handler,
 		},
 		{
 			MethodName: "GetPurchase",

@@ -25,7 +25,13 @@ func Worker(
 
 // Stored is what a link tells of a purchase.
 func Stored(p *holdfastv1.Purchase) link.Stored {
-	return link.Stored{PurchaseID: p.GetPurchaseId(), State: p.GetState(), CreateTime: p.GetCreateTime().AsTime()}
+	stored := link.Stored{
+		PurchaseID: p.GetPurchaseId(), State: p.GetState(), CreateTime: p.GetCreateTime().AsTime(), Released: p.GetAmountReleased(),
+	}
+	if p.GetExpireTime() != nil {
+		stored.ExpireTime = p.GetExpireTime().AsTime()
+	}
+	return stored
 }
 
 // Mute is a connection to a worker that takes everything in and says nothing.

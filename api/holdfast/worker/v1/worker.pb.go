@@ -23,6 +23,271 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type OpenOrderRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// With one line for each product, by product_id, a region and a request_id, and a hold.
+	Order         *v1.CreateOrderRequest `protobuf:"bytes,1,opt,name=order,proto3" json:"order,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenOrderRequest) Reset() {
+	*x = OpenOrderRequest{}
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenOrderRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenOrderRequest) ProtoMessage() {}
+
+func (x *OpenOrderRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenOrderRequest.ProtoReflect.Descriptor instead.
+func (*OpenOrderRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_worker_v1_worker_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *OpenOrderRequest) GetOrder() *v1.CreateOrderRequest {
+	if x != nil {
+		return x.Order
+	}
+	return nil
+}
+
+type OpenOrderResponse struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	OrderId string                 `protobuf:"bytes,1,opt,name=order_id,json=orderId,proto3" json:"order_id,omitempty"`
+	// Whether its lines are still to be held; otherwise it is placed. One that has failed
+	// is an error.
+	Open          bool `protobuf:"varint,2,opt,name=open,proto3" json:"open,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *OpenOrderResponse) Reset() {
+	*x = OpenOrderResponse{}
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *OpenOrderResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*OpenOrderResponse) ProtoMessage() {}
+
+func (x *OpenOrderResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use OpenOrderResponse.ProtoReflect.Descriptor instead.
+func (*OpenOrderResponse) Descriptor() ([]byte, []int) {
+	return file_holdfast_worker_v1_worker_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *OpenOrderResponse) GetOrderId() string {
+	if x != nil {
+		return x.OrderId
+	}
+	return ""
+}
+
+func (x *OpenOrderResponse) GetOpen() bool {
+	if x != nil {
+		return x.Open
+	}
+	return false
+}
+
+type HoldLineRequest struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	OrderId string                 `protobuf:"bytes,1,opt,name=order_id,json=orderId,proto3" json:"order_id,omitempty"`
+	// With a region, a request_id and a hold.
+	Line          *v1.CreatePurchaseRequest `protobuf:"bytes,2,opt,name=line,proto3" json:"line,omitempty"`
+	UnitPrice     *v1.Money                 `protobuf:"bytes,3,opt,name=unit_price,json=unitPrice,proto3" json:"unit_price,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *HoldLineRequest) Reset() {
+	*x = HoldLineRequest{}
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *HoldLineRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*HoldLineRequest) ProtoMessage() {}
+
+func (x *HoldLineRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use HoldLineRequest.ProtoReflect.Descriptor instead.
+func (*HoldLineRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_worker_v1_worker_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *HoldLineRequest) GetOrderId() string {
+	if x != nil {
+		return x.OrderId
+	}
+	return ""
+}
+
+func (x *HoldLineRequest) GetLine() *v1.CreatePurchaseRequest {
+	if x != nil {
+		return x.Line
+	}
+	return nil
+}
+
+func (x *HoldLineRequest) GetUnitPrice() *v1.Money {
+	if x != nil {
+		return x.UnitPrice
+	}
+	return nil
+}
+
+type CloseOrderRequest struct {
+	state   protoimpl.MessageState `protogen:"open.v1"`
+	OrderId string                 `protobuf:"bytes,1,opt,name=order_id,json=orderId,proto3" json:"order_id,omitempty"`
+	// Empty when all lines are held.
+	Failure       *v1.OrderFailure `protobuf:"bytes,2,opt,name=failure,proto3" json:"failure,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CloseOrderRequest) Reset() {
+	*x = CloseOrderRequest{}
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CloseOrderRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CloseOrderRequest) ProtoMessage() {}
+
+func (x *CloseOrderRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CloseOrderRequest.ProtoReflect.Descriptor instead.
+func (*CloseOrderRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_worker_v1_worker_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *CloseOrderRequest) GetOrderId() string {
+	if x != nil {
+		return x.OrderId
+	}
+	return ""
+}
+
+func (x *CloseOrderRequest) GetFailure() *v1.OrderFailure {
+	if x != nil {
+		return x.Failure
+	}
+	return nil
+}
+
+type ReadmitRequest struct {
+	state         protoimpl.MessageState     `protogen:"open.v1"`
+	ProductId     string                     `protobuf:"bytes,1,opt,name=product_id,json=productId,proto3" json:"product_id,omitempty"`
+	Confirmation  *v1.ConfirmPurchaseRequest `protobuf:"bytes,2,opt,name=confirmation,proto3" json:"confirmation,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ReadmitRequest) Reset() {
+	*x = ReadmitRequest{}
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ReadmitRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ReadmitRequest) ProtoMessage() {}
+
+func (x *ReadmitRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ReadmitRequest.ProtoReflect.Descriptor instead.
+func (*ReadmitRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_worker_v1_worker_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *ReadmitRequest) GetProductId() string {
+	if x != nil {
+		return x.ProductId
+	}
+	return ""
+}
+
+func (x *ReadmitRequest) GetConfirmation() *v1.ConfirmPurchaseRequest {
+	if x != nil {
+		return x.Confirmation
+	}
+	return nil
+}
+
 // SellRequest is all that has gathered since the one before. Purchases are told in columns,
 // each with an entry for every purchase: a message for each would cost both sides more
 // than all else that they do for it.
@@ -36,14 +301,20 @@ type SellRequest struct {
 	Texts       string   `protobuf:"bytes,3,opt,name=texts,proto3" json:"texts,omitempty"`
 	TextLengths []uint32 `protobuf:"varint,4,rep,packed,name=text_lengths,json=textLengths,proto3" json:"text_lengths,omitempty"`
 	// Numbers of purchases whose answers nobody waits for any more.
-	Abandoned     []uint64 `protobuf:"varint,5,rep,packed,name=abandoned,proto3" json:"abandoned,omitempty"`
+	Abandoned []uint64 `protobuf:"varint,5,rep,packed,name=abandoned,proto3" json:"abandoned,omitempty"`
+	// When the holds end, in microseconds since 1970, UTC; 0 of what is not held. Empty when
+	// nothing is.
+	ExpireTimes []int64 `protobuf:"varint,6,rep,packed,name=expire_times,json=expireTimes,proto3" json:"expire_times,omitempty"`
+	// Until when each may be decided, in milliseconds since 1970, UTC: later the coordinator
+	// may have told the buyer what another worker decided.
+	Untils        []int64 `protobuf:"varint,7,rep,packed,name=untils,proto3" json:"untils,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SellRequest) Reset() {
 	*x = SellRequest{}
-	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[0]
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -55,7 +326,7 @@ func (x *SellRequest) String() string {
 func (*SellRequest) ProtoMessage() {}
 
 func (x *SellRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[0]
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -68,7 +339,7 @@ func (x *SellRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SellRequest.ProtoReflect.Descriptor instead.
 func (*SellRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_worker_v1_worker_proto_rawDescGZIP(), []int{0}
+	return file_holdfast_worker_v1_worker_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SellRequest) GetNumbers() []uint64 {
@@ -106,6 +377,20 @@ func (x *SellRequest) GetAbandoned() []uint64 {
 	return nil
 }
 
+func (x *SellRequest) GetExpireTimes() []int64 {
+	if x != nil {
+		return x.ExpireTimes
+	}
+	return nil
+}
+
+func (x *SellRequest) GetUntils() []int64 {
+	if x != nil {
+		return x.Untils
+	}
+	return nil
+}
+
 // SellResponse is all that was decided since the one before. Of what is stored it tells
 // what the coordinator does not know yet, in columns.
 type SellResponse struct {
@@ -118,14 +403,18 @@ type SellResponse struct {
 	PurchaseIds       string   `protobuf:"bytes,4,opt,name=purchase_ids,json=purchaseIds,proto3" json:"purchase_ids,omitempty"`
 	PurchaseIdLengths []uint32 `protobuf:"varint,5,rep,packed,name=purchase_id_lengths,json=purchaseIdLengths,proto3" json:"purchase_id_lengths,omitempty"`
 	// What is not stored.
-	Errors        []*SaleError `protobuf:"bytes,6,rep,name=errors,proto3" json:"errors,omitempty"`
+	Errors []*SaleError `protobuf:"bytes,6,rep,name=errors,proto3" json:"errors,omitempty"`
+	// When the holds end, as in SellRequest, and what is given back of each; both empty when
+	// nothing was held.
+	ExpireTimes   []int64 `protobuf:"varint,7,rep,packed,name=expire_times,json=expireTimes,proto3" json:"expire_times,omitempty"`
+	Released      []int64 `protobuf:"varint,8,rep,packed,name=released,proto3" json:"released,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SellResponse) Reset() {
 	*x = SellResponse{}
-	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[1]
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -137,7 +426,7 @@ func (x *SellResponse) String() string {
 func (*SellResponse) ProtoMessage() {}
 
 func (x *SellResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[1]
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -150,7 +439,7 @@ func (x *SellResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SellResponse.ProtoReflect.Descriptor instead.
 func (*SellResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_worker_v1_worker_proto_rawDescGZIP(), []int{1}
+	return file_holdfast_worker_v1_worker_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *SellResponse) GetNumbers() []uint64 {
@@ -195,6 +484,20 @@ func (x *SellResponse) GetErrors() []*SaleError {
 	return nil
 }
 
+func (x *SellResponse) GetExpireTimes() []int64 {
+	if x != nil {
+		return x.ExpireTimes
+	}
+	return nil
+}
+
+func (x *SellResponse) GetReleased() []int64 {
+	if x != nil {
+		return x.Released
+	}
+	return nil
+}
+
 type SaleError struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Number        uint64                 `protobuf:"varint,1,opt,name=number,proto3" json:"number,omitempty"`
@@ -205,7 +508,7 @@ type SaleError struct {
 
 func (x *SaleError) Reset() {
 	*x = SaleError{}
-	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[2]
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -217,7 +520,7 @@ func (x *SaleError) String() string {
 func (*SaleError) ProtoMessage() {}
 
 func (x *SaleError) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[2]
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -230,7 +533,7 @@ func (x *SaleError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaleError.ProtoReflect.Descriptor instead.
 func (*SaleError) Descriptor() ([]byte, []int) {
-	return file_holdfast_worker_v1_worker_proto_rawDescGZIP(), []int{2}
+	return file_holdfast_worker_v1_worker_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SaleError) GetNumber() uint64 {
@@ -251,25 +554,51 @@ var File_holdfast_worker_v1_worker_proto protoreflect.FileDescriptor
 
 const file_holdfast_worker_v1_worker_proto_rawDesc = "" +
 	"\n" +
-	"\x1fholdfast/worker/v1/worker.proto\x12\x12holdfast.worker.v1\x1a\x17google/rpc/status.proto\x1a\x1aholdfast/v1/purchase.proto\"\x98\x01\n" +
+	"\x1fholdfast/worker/v1/worker.proto\x12\x12holdfast.worker.v1\x1a\x17google/rpc/status.proto\x1a\x17holdfast/v1/money.proto\x1a\x17holdfast/v1/order.proto\x1a\x1aholdfast/v1/purchase.proto\"I\n" +
+	"\x10OpenOrderRequest\x125\n" +
+	"\x05order\x18\x01 \x01(\v2\x1f.holdfast.v1.CreateOrderRequestR\x05order\"B\n" +
+	"\x11OpenOrderResponse\x12\x19\n" +
+	"\border_id\x18\x01 \x01(\tR\aorderId\x12\x12\n" +
+	"\x04open\x18\x02 \x01(\bR\x04open\"\x97\x01\n" +
+	"\x0fHoldLineRequest\x12\x19\n" +
+	"\border_id\x18\x01 \x01(\tR\aorderId\x126\n" +
+	"\x04line\x18\x02 \x01(\v2\".holdfast.v1.CreatePurchaseRequestR\x04line\x121\n" +
+	"\n" +
+	"unit_price\x18\x03 \x01(\v2\x12.holdfast.v1.MoneyR\tunitPrice\"c\n" +
+	"\x11CloseOrderRequest\x12\x19\n" +
+	"\border_id\x18\x01 \x01(\tR\aorderId\x123\n" +
+	"\afailure\x18\x02 \x01(\v2\x19.holdfast.v1.OrderFailureR\afailure\"x\n" +
+	"\x0eReadmitRequest\x12\x1d\n" +
+	"\n" +
+	"product_id\x18\x01 \x01(\tR\tproductId\x12G\n" +
+	"\fconfirmation\x18\x02 \x01(\v2#.holdfast.v1.ConfirmPurchaseRequestR\fconfirmation\"\xd3\x01\n" +
 	"\vSellRequest\x12\x18\n" +
 	"\anumbers\x18\x01 \x03(\x04R\anumbers\x12\x18\n" +
 	"\aamounts\x18\x02 \x03(\x03R\aamounts\x12\x14\n" +
 	"\x05texts\x18\x03 \x01(\tR\x05texts\x12!\n" +
 	"\ftext_lengths\x18\x04 \x03(\rR\vtextLengths\x12\x1c\n" +
-	"\tabandoned\x18\x05 \x03(\x04R\tabandoned\"\x89\x02\n" +
+	"\tabandoned\x18\x05 \x03(\x04R\tabandoned\x12!\n" +
+	"\fexpire_times\x18\x06 \x03(\x03R\vexpireTimes\x12\x16\n" +
+	"\x06untils\x18\a \x03(\x03R\x06untils\"\xc8\x02\n" +
 	"\fSellResponse\x12\x18\n" +
 	"\anumbers\x18\x01 \x03(\x04R\anumbers\x122\n" +
 	"\x06states\x18\x02 \x03(\x0e2\x1a.holdfast.v1.PurchaseStateR\x06states\x12!\n" +
 	"\fcreate_times\x18\x03 \x03(\x03R\vcreateTimes\x12!\n" +
 	"\fpurchase_ids\x18\x04 \x01(\tR\vpurchaseIds\x12.\n" +
 	"\x13purchase_id_lengths\x18\x05 \x03(\rR\x11purchaseIdLengths\x125\n" +
-	"\x06errors\x18\x06 \x03(\v2\x1d.holdfast.worker.v1.SaleErrorR\x06errors\"O\n" +
+	"\x06errors\x18\x06 \x03(\v2\x1d.holdfast.worker.v1.SaleErrorR\x06errors\x12!\n" +
+	"\fexpire_times\x18\a \x03(\x03R\vexpireTimes\x12\x1a\n" +
+	"\breleased\x18\b \x03(\x03R\breleased\"O\n" +
 	"\tSaleError\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12*\n" +
-	"\x06status\x18\x02 \x01(\v2\x12.google.rpc.StatusR\x06status2^\n" +
+	"\x06status\x18\x02 \x01(\v2\x12.google.rpc.StatusR\x06status2\x8f\x03\n" +
 	"\rWorkerService\x12M\n" +
-	"\x04Sell\x12\x1f.holdfast.worker.v1.SellRequest\x1a .holdfast.worker.v1.SellResponse(\x010\x01BAZ?github.com/holdfast-io/holdfast/api/holdfast/worker/v1;workerv1b\x06proto3"
+	"\x04Sell\x12\x1f.holdfast.worker.v1.SellRequest\x1a .holdfast.worker.v1.SellResponse(\x010\x01\x12D\n" +
+	"\aReadmit\x12\".holdfast.worker.v1.ReadmitRequest\x1a\x15.holdfast.v1.Purchase\x12X\n" +
+	"\tOpenOrder\x12$.holdfast.worker.v1.OpenOrderRequest\x1a%.holdfast.worker.v1.OpenOrderResponse\x12F\n" +
+	"\bHoldLine\x12#.holdfast.worker.v1.HoldLineRequest\x1a\x15.holdfast.v1.Purchase\x12G\n" +
+	"\n" +
+	"CloseOrder\x12%.holdfast.worker.v1.CloseOrderRequest\x1a\x12.holdfast.v1.OrderBAZ?github.com/holdfast-io/holdfast/api/holdfast/worker/v1;workerv1b\x06proto3"
 
 var (
 	file_holdfast_worker_v1_worker_proto_rawDescOnce sync.Once
@@ -283,25 +612,50 @@ func file_holdfast_worker_v1_worker_proto_rawDescGZIP() []byte {
 	return file_holdfast_worker_v1_worker_proto_rawDescData
 }
 
-var file_holdfast_worker_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 3)
+var file_holdfast_worker_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
 var file_holdfast_worker_v1_worker_proto_goTypes = []any{
-	(*SellRequest)(nil),   // 0: holdfast.worker.v1.SellRequest
-	(*SellResponse)(nil),  // 1: holdfast.worker.v1.SellResponse
-	(*SaleError)(nil),     // 2: holdfast.worker.v1.SaleError
-	(v1.PurchaseState)(0), // 3: holdfast.v1.PurchaseState
-	(*status.Status)(nil), // 4: google.rpc.Status
+	(*OpenOrderRequest)(nil),          // 0: holdfast.worker.v1.OpenOrderRequest
+	(*OpenOrderResponse)(nil),         // 1: holdfast.worker.v1.OpenOrderResponse
+	(*HoldLineRequest)(nil),           // 2: holdfast.worker.v1.HoldLineRequest
+	(*CloseOrderRequest)(nil),         // 3: holdfast.worker.v1.CloseOrderRequest
+	(*ReadmitRequest)(nil),            // 4: holdfast.worker.v1.ReadmitRequest
+	(*SellRequest)(nil),               // 5: holdfast.worker.v1.SellRequest
+	(*SellResponse)(nil),              // 6: holdfast.worker.v1.SellResponse
+	(*SaleError)(nil),                 // 7: holdfast.worker.v1.SaleError
+	(*v1.CreateOrderRequest)(nil),     // 8: holdfast.v1.CreateOrderRequest
+	(*v1.CreatePurchaseRequest)(nil),  // 9: holdfast.v1.CreatePurchaseRequest
+	(*v1.Money)(nil),                  // 10: holdfast.v1.Money
+	(*v1.OrderFailure)(nil),           // 11: holdfast.v1.OrderFailure
+	(*v1.ConfirmPurchaseRequest)(nil), // 12: holdfast.v1.ConfirmPurchaseRequest
+	(v1.PurchaseState)(0),             // 13: holdfast.v1.PurchaseState
+	(*status.Status)(nil),             // 14: google.rpc.Status
+	(*v1.Purchase)(nil),               // 15: holdfast.v1.Purchase
+	(*v1.Order)(nil),                  // 16: holdfast.v1.Order
 }
 var file_holdfast_worker_v1_worker_proto_depIdxs = []int32{
-	3, // 0: holdfast.worker.v1.SellResponse.states:type_name -> holdfast.v1.PurchaseState
-	2, // 1: holdfast.worker.v1.SellResponse.errors:type_name -> holdfast.worker.v1.SaleError
-	4, // 2: holdfast.worker.v1.SaleError.status:type_name -> google.rpc.Status
-	0, // 3: holdfast.worker.v1.WorkerService.Sell:input_type -> holdfast.worker.v1.SellRequest
-	1, // 4: holdfast.worker.v1.WorkerService.Sell:output_type -> holdfast.worker.v1.SellResponse
-	4, // [4:5] is the sub-list for method output_type
-	3, // [3:4] is the sub-list for method input_type
-	3, // [3:3] is the sub-list for extension type_name
-	3, // [3:3] is the sub-list for extension extendee
-	0, // [0:3] is the sub-list for field type_name
+	8,  // 0: holdfast.worker.v1.OpenOrderRequest.order:type_name -> holdfast.v1.CreateOrderRequest
+	9,  // 1: holdfast.worker.v1.HoldLineRequest.line:type_name -> holdfast.v1.CreatePurchaseRequest
+	10, // 2: holdfast.worker.v1.HoldLineRequest.unit_price:type_name -> holdfast.v1.Money
+	11, // 3: holdfast.worker.v1.CloseOrderRequest.failure:type_name -> holdfast.v1.OrderFailure
+	12, // 4: holdfast.worker.v1.ReadmitRequest.confirmation:type_name -> holdfast.v1.ConfirmPurchaseRequest
+	13, // 5: holdfast.worker.v1.SellResponse.states:type_name -> holdfast.v1.PurchaseState
+	7,  // 6: holdfast.worker.v1.SellResponse.errors:type_name -> holdfast.worker.v1.SaleError
+	14, // 7: holdfast.worker.v1.SaleError.status:type_name -> google.rpc.Status
+	5,  // 8: holdfast.worker.v1.WorkerService.Sell:input_type -> holdfast.worker.v1.SellRequest
+	4,  // 9: holdfast.worker.v1.WorkerService.Readmit:input_type -> holdfast.worker.v1.ReadmitRequest
+	0,  // 10: holdfast.worker.v1.WorkerService.OpenOrder:input_type -> holdfast.worker.v1.OpenOrderRequest
+	2,  // 11: holdfast.worker.v1.WorkerService.HoldLine:input_type -> holdfast.worker.v1.HoldLineRequest
+	3,  // 12: holdfast.worker.v1.WorkerService.CloseOrder:input_type -> holdfast.worker.v1.CloseOrderRequest
+	6,  // 13: holdfast.worker.v1.WorkerService.Sell:output_type -> holdfast.worker.v1.SellResponse
+	15, // 14: holdfast.worker.v1.WorkerService.Readmit:output_type -> holdfast.v1.Purchase
+	1,  // 15: holdfast.worker.v1.WorkerService.OpenOrder:output_type -> holdfast.worker.v1.OpenOrderResponse
+	15, // 16: holdfast.worker.v1.WorkerService.HoldLine:output_type -> holdfast.v1.Purchase
+	16, // 17: holdfast.worker.v1.WorkerService.CloseOrder:output_type -> holdfast.v1.Order
+	13, // [13:18] is the sub-list for method output_type
+	8,  // [8:13] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_worker_v1_worker_proto_init() }
@@ -315,7 +669,7 @@ func file_holdfast_worker_v1_worker_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_worker_v1_worker_proto_rawDesc), len(file_holdfast_worker_v1_worker_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   3,
+			NumMessages:   8,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -8,6 +8,7 @@ package workerv1
 
 import (
 	context "context"
+	v1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
 	grpc "google.golang.org/grpc"
 	codes "google.golang.org/grpc/codes"
 	status "google.golang.org/grpc/status"
@@ -19,7 +20,11 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	WorkerService_Sell_FullMethodName = "/holdfast.worker.v1.WorkerService/Sell"
+	WorkerService_Sell_FullMethodName       = "/holdfast.worker.v1.WorkerService/Sell"
+	WorkerService_Readmit_FullMethodName    = "/holdfast.worker.v1.WorkerService/Readmit"
+	WorkerService_OpenOrder_FullMethodName  = "/holdfast.worker.v1.WorkerService/OpenOrder"
+	WorkerService_HoldLine_FullMethodName   = "/holdfast.worker.v1.WorkerService/HoldLine"
+	WorkerService_CloseOrder_FullMethodName = "/holdfast.worker.v1.WorkerService/CloseOrder"
 )
 
 // WorkerServiceClient is the client API for WorkerService service.
@@ -32,6 +37,14 @@ type WorkerServiceClient interface {
 	// Carries purchases that were validated, and have a region and a request_id.
 	// Each is decided by itself, and answered as soon as it is.
 	Sell(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[SellRequest, SellResponse], error)
+	// Confirms a purchase that has expired, in its product's tenure. Asked after
+	// ConfirmPurchase has answered that there is need to (reason TO_READMIT).
+	Readmit(ctx context.Context, in *ReadmitRequest, opts ...grpc.CallOption) (*v1.Purchase, error)
+	// The steps of an order: it is stored, each of its lines is held in its product's
+	// tenure, and it is placed, or has failed and what is held of it is given back.
+	OpenOrder(ctx context.Context, in *OpenOrderRequest, opts ...grpc.CallOption) (*OpenOrderResponse, error)
+	HoldLine(ctx context.Context, in *HoldLineRequest, opts ...grpc.CallOption) (*v1.Purchase, error)
+	CloseOrder(ctx context.Context, in *CloseOrderRequest, opts ...grpc.CallOption) (*v1.Order, error)
 }
 
 type workerServiceClient struct {
@@ -55,6 +68,46 @@ func (c *workerServiceClient) Sell(ctx context.Context, opts ...grpc.CallOption)
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type WorkerService_SellClient = grpc.BidiStreamingClient[SellRequest, SellResponse]
 
+func (c *workerServiceClient) Readmit(ctx context.Context, in *ReadmitRequest, opts ...grpc.CallOption) (*v1.Purchase, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(v1.Purchase)
+	err := c.cc.Invoke(ctx, WorkerService_Readmit_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workerServiceClient) OpenOrder(ctx context.Context, in *OpenOrderRequest, opts ...grpc.CallOption) (*OpenOrderResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(OpenOrderResponse)
+	err := c.cc.Invoke(ctx, WorkerService_OpenOrder_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workerServiceClient) HoldLine(ctx context.Context, in *HoldLineRequest, opts ...grpc.CallOption) (*v1.Purchase, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(v1.Purchase)
+	err := c.cc.Invoke(ctx, WorkerService_HoldLine_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *workerServiceClient) CloseOrder(ctx context.Context, in *CloseOrderRequest, opts ...grpc.CallOption) (*v1.Order, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(v1.Order)
+	err := c.cc.Invoke(ctx, WorkerService_CloseOrder_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // WorkerServiceServer is the server API for WorkerService service.
 // All implementations must embed UnimplementedWorkerServiceServer
 // for forward compatibility.
@@ -65,6 +118,14 @@ type WorkerServiceServer interface {
 	// Carries purchases that were validated, and have a region and a request_id.
 	// Each is decided by itself, and answered as soon as it is.
 	Sell(grpc.BidiStreamingServer[SellRequest, SellResponse]) error
+	// Confirms a purchase that has expired, in its product's tenure. Asked after
+	// ConfirmPurchase has answered that there is need to (reason TO_READMIT).
+	Readmit(context.Context, *ReadmitRequest) (*v1.Purchase, error)
+	// The steps of an order: it is stored, each of its lines is held in its product's
+	// tenure, and it is placed, or has failed and what is held of it is given back.
+	OpenOrder(context.Context, *OpenOrderRequest) (*OpenOrderResponse, error)
+	HoldLine(context.Context, *HoldLineRequest) (*v1.Purchase, error)
+	CloseOrder(context.Context, *CloseOrderRequest) (*v1.Order, error)
 	mustEmbedUnimplementedWorkerServiceServer()
 }
 
@@ -77,6 +138,18 @@ type UnimplementedWorkerServiceServer struct{}
 
 func (UnimplementedWorkerServiceServer) Sell(grpc.BidiStreamingServer[SellRequest, SellResponse]) error {
 	return status.Error(codes.Unimplemented, "method Sell not implemented")
+}
+func (UnimplementedWorkerServiceServer) Readmit(context.Context, *ReadmitRequest) (*v1.Purchase, error) {
+	return nil, status.Error(codes.Unimplemented, "method Readmit not implemented")
+}
+func (UnimplementedWorkerServiceServer) OpenOrder(context.Context, *OpenOrderRequest) (*OpenOrderResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method OpenOrder not implemented")
+}
+func (UnimplementedWorkerServiceServer) HoldLine(context.Context, *HoldLineRequest) (*v1.Purchase, error) {
+	return nil, status.Error(codes.Unimplemented, "method HoldLine not implemented")
+}
+func (UnimplementedWorkerServiceServer) CloseOrder(context.Context, *CloseOrderRequest) (*v1.Order, error) {
+	return nil, status.Error(codes.Unimplemented, "method CloseOrder not implemented")
 }
 func (UnimplementedWorkerServiceServer) mustEmbedUnimplementedWorkerServiceServer() {}
 func (UnimplementedWorkerServiceServer) testEmbeddedByValue()                       {}
@@ -106,13 +179,102 @@ func _WorkerService_Sell_Handler(srv interface{}, stream grpc.ServerStream) erro
 // This type alias is provided for backwards compatibility with existing code that references the prior non-generic stream type by name.
 type WorkerService_SellServer = grpc.BidiStreamingServer[SellRequest, SellResponse]
 
+func _WorkerService_Readmit_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ReadmitRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkerServiceServer).Readmit(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkerService_Readmit_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkerServiceServer).Readmit(ctx, req.(*ReadmitRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkerService_OpenOrder_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(OpenOrderRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkerServiceServer).OpenOrder(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkerService_OpenOrder_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkerServiceServer).OpenOrder(ctx, req.(*OpenOrderRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkerService_HoldLine_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(HoldLineRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkerServiceServer).HoldLine(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkerService_HoldLine_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkerServiceServer).HoldLine(ctx, req.(*HoldLineRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _WorkerService_CloseOrder_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(CloseOrderRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkerServiceServer).CloseOrder(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkerService_CloseOrder_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkerServiceServer).CloseOrder(ctx, req.(*CloseOrderRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // WorkerService_ServiceDesc is the grpc.ServiceDesc for WorkerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
 var WorkerService_ServiceDesc = grpc.ServiceDesc{
 	ServiceName: "holdfast.worker.v1.WorkerService",
 	HandlerType: (*WorkerServiceServer)(nil),
-	Methods:     []grpc.MethodDesc{},
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Readmit",
+			Handler:    _WorkerService_Readmit_Handler,
+		},
+		{
+			MethodName: "OpenOrder",
+			Handler:    _WorkerService_OpenOrder_Handler,
+		},
+		{
+			MethodName: "HoldLine",
+			Handler:    _WorkerService_HoldLine_Handler,
+		},
+		{
+			MethodName: "CloseOrder",
+			Handler:    _WorkerService_CloseOrder_Handler,
+		},
+	},
 	Streams: []grpc.StreamDesc{
 		{
 			StreamName:    "Sell",

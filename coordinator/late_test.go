@@ -1,0 +1,71 @@
+package coordinator_test
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
+	"github.com/holdfast-io/holdfast/coordinator"
+)
+
+// A worker that was paused with a call in its hands may find units that were given back
+// while another one refused the same call. The buyer must not be told that he was refused
+// then: he would own what he does not know of.
+func TestRefusalIsNotBelievedWhileAnotherWorkerMaySell(t *testing.T) {
+	for _, sold := range []bool{true, false} {
+		f := openFront(t, quick, "w1", "w2")
+		f.stock("p", 10)
+		buyers := f.ranked("p")
+		var asked atomic.Int32
+		woken := make(chan struct{})
+		buyers[0].set(func(ctx context.Context, _ *worker, handle func() (any, error)) (any, error) {
+			if asked.Add(1) > 1 {
+				return handle()
+			}
+			<-ctx.Done() // paused, until the coordinator has asked the other one
+			if sold {
+				_, _ = handle()
+			}
+			close(woken)
+			return nil, ctx.Err()
+		})
+		var refused atomic.Bool
+		none := holdfastv1.Error(9, holdfastv1.ReasonInsufficientStock, "0 units available", nil)
+		buyers[1].set(func(_ context.Context, _ *worker, handle func() (any, error)) (any, error) {
+			if refused.CompareAndSwap(false, true) || !sold {
+				return nil, none
+			}
+			return handle()
+		})
+		if !sold {
+			buyers[0].set(hang)
+			close(woken)
+		}
+		begun := time.Now()
+		p, err := f.purchases.CreatePurchase(t.Context(), buy("p", 2))
+		<-woken
+		switch {
+		case sold && (err != nil || len(f.shop.stored("p")) != 1 || f.shop.stored("p")[0].GetPurchaseId() != p.GetPurchaseId()):
+			t.Errorf("sold by the worker that was paused: the buyer was told %v, %v", p, err)
+		case !sold && holdfastv1.Reason(err) != holdfastv1.ReasonInsufficientStock:
+			t.Errorf("sold by nobody: the buyer was told %v, %v", p, err)
+		case !sold && time.Since(begun) < quick.AttemptTimeout:
+			t.Errorf("refused after %v, while the other worker could still sell", time.Since(begun))
+		}
+	}
+}
+
+// Where every worker that was asked has answered, nobody waits for a refusal.
+func TestRefusalIsTheAnswerWhenAllHaveAnswered(t *testing.T) {
+	f := openFront(t, coordinator.Config{AttemptTimeout: time.Minute}, "w1", "w2")
+	f.stock("p", 1)
+	f.ranked("p")[0].set(answer(errDraining))
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	_, err := f.purchases.CreatePurchase(ctx, buy("p", 2))
+	if holdfastv1.Reason(err) != holdfastv1.ReasonInsufficientStock {
+		t.Errorf("got %v", err)
+	}
+}

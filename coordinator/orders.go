@@ -1,0 +1,268 @@
+package coordinator
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
+	workerv1 "github.com/holdfast-io/holdfast/api/holdfast/worker/v1"
+)
+
+// CreateOrder holds the lines one after the other, in the order of their products: of two
+// orders that want the last units of the same products, one gets all of them. No line waits
+// for another order's, so none can wait in a circle.
+func (s *service) CreateOrder(ctx context.Context, req *holdfastv1.CreateOrderRequest) (*holdfastv1.Order, error) {
+	if err := s.check(req); err != nil {
+		return nil, err
+	}
+	if err := merge(req); err != nil {
+		return nil, err
+	}
+	until := s.until(ctx)
+	opening, err := s.completeOrder(ctx, until, req)
+	if err != nil {
+		return nil, err
+	}
+	return s.carryOut(ctx, until, req, opening)
+}
+
+// sellForMoney sells an order of one line. Its request id is of its own kind: that of a
+// purchase is its product's, that of an order its region's.
+func (s *service) sellForMoney(ctx context.Context, req *holdfastv1.CreatePurchaseRequest) (*holdfastv1.Purchase, error) {
+	o := &holdfastv1.CreateOrderRequest{
+		Lines: []*holdfastv1.OrderLine{{
+			ProductId: req.GetProductId(), Amount: req.GetAmount(), UnitPrice: req.GetUnitPrice(),
+		}},
+		CustomerId: req.GetCustomerId(), Region: req.GetRegion(), PaymentMethod: req.GetPaymentMethod(),
+		RequestId: req.GetRequestId(), Hold: req.GetHold(),
+	}
+	if err := checkTotal(o); err != nil {
+		return nil, err
+	}
+	until := s.until(ctx)
+	opening, err := s.completeOrder(ctx, until, o)
+	if err != nil {
+		return nil, err
+	}
+	opening.RequestId = "\x01" + o.GetLines()[0].GetProductId() + "\x01" + o.GetRequestId()
+	order, err := s.carryOut(ctx, until, o, opening)
+	if err != nil {
+		return nil, errorOfLine(err)
+	}
+	return order.GetPurchases()[0], nil
+}
+
+// errorOfLine is what the only line of an order that has failed was told.
+func errorOfLine(err error) error {
+	for _, detail := range status.Convert(err).Details() {
+		if failure, ok := detail.(*holdfastv1.OrderFailure); ok && len(failure.GetLines()) == 1 {
+			return status.ErrorProto(failure.GetLines()[0].GetStatus())
+		}
+	}
+	return err
+}
+
+// carryOut places a complete order and goes on from there, unless it is only to be held.
+// What opens it is the order as it was asked for. Of an order that is over the next step
+// answers what it came to: a repetition is told no other outcome than the first call.
+func (s *service) carryOut(
+	ctx context.Context, until time.Time, req, opening *holdfastv1.CreateOrderRequest,
+) (*holdfastv1.Order, error) {
+	only := opening.GetHold() != nil // to be held
+	order, err := s.place(ctx, until, req, opening)
+	switch {
+	case err != nil || only || isDone(order):
+		return order, err
+	case isPaid(req):
+		return s.PayOrder(ctx, &holdfastv1.PayOrderRequest{OrderId: order.GetOrderId()})
+	}
+	return s.ConfirmOrder(ctx, &holdfastv1.ConfirmOrderRequest{OrderId: order.GetOrderId(), RequestId: req.GetRequestId()})
+}
+
+// merge makes one line of those of the same product, and orders them by product.
+func merge(req *holdfastv1.CreateOrderRequest) error {
+	byProduct := map[string]*holdfastv1.OrderLine{}
+	var merged []*holdfastv1.OrderLine
+	currency := ""
+	for i, line := range req.GetLines() {
+		price := line.GetUnitPrice()
+		field := fmt.Sprintf("lines[%d].unit_price", i)
+		switch code := price.GetCurrencyCode(); {
+		case price == nil:
+		case currency != "" && code != currency:
+			return holdfastv1.FieldError(holdfastv1.ReasonInvalidField, field, "must be of the same currency as the other lines")
+		default:
+			currency = code
+		}
+		first := byProduct[line.GetProductId()]
+		switch {
+		case first == nil:
+			byProduct[line.GetProductId()] = line
+			merged = append(merged, line)
+		case !proto.Equal(first.GetUnitPrice(), price):
+			return holdfastv1.FieldError(holdfastv1.ReasonInvalidField, field, "must be that of the other line of the same product")
+		case first.GetAmount()+line.GetAmount() > maxAmount:
+			return holdfastv1.FieldError(holdfastv1.ReasonInvalidField, fmt.Sprintf("lines[%d].amount", i), "is too much with that of the other line")
+		default:
+			first.Amount += line.GetAmount()
+		}
+	}
+	slices.SortFunc(merged, func(a, b *holdfastv1.OrderLine) int { return cmp.Compare(a.GetProductId(), b.GetProductId()) })
+	req.Lines = merged
+	return checkTotal(req)
+}
+
+// maxTotal is what an order may cost at most, in the smallest unit of its currency.
+const maxTotal = 1 << 53
+
+func checkTotal(req *holdfastv1.CreateOrderRequest) error {
+	total := 0.0
+	for _, line := range req.GetLines() {
+		total += float64(line.GetAmount()) * float64(line.GetUnitPrice().GetMinorUnits())
+	}
+	switch {
+	case total > maxTotal:
+		return holdfastv1.FieldError(holdfastv1.ReasonInvalidField, "lines", "cost more than an order may")
+	case total > 0 && req.GetPaymentMethod() == "":
+		return holdfastv1.FieldError(holdfastv1.ReasonInvalidField, "payment_method", "is required for lines with a price")
+	}
+	return nil
+}
+
+func isPaid(req *holdfastv1.CreateOrderRequest) bool {
+	return slices.ContainsFunc(req.GetLines(), func(line *holdfastv1.OrderLine) bool {
+		return line.GetUnitPrice().GetMinorUnits() > 0
+	})
+}
+
+// isDone tells that an order was confirmed, whatever has become of it since. One whose holds
+// have ended otherwise is told so by whoever is to confirm or pay it.
+func isDone(o *holdfastv1.Order) bool {
+	switch o.GetState() {
+	case holdfastv1.PurchaseState_PURCHASE_STATE_CONFIRMED, holdfastv1.PurchaseState_PURCHASE_STATE_RETURNED:
+		return true
+	}
+	return false
+}
+
+// completeOrder fills in what the caller left out, before the order is sent for the first
+// time: all of it is held first. It returns the order as it was asked for.
+func (s *service) completeOrder(
+	ctx context.Context, until time.Time, req *holdfastv1.CreateOrderRequest,
+) (asked *holdfastv1.CreateOrderRequest, err error) {
+	p := &holdfastv1.CreatePurchaseRequest{Region: req.GetRegion(), CustomerId: req.GetCustomerId(), RequestId: req.GetRequestId()}
+	if err := s.complete(ctx, until, p, ""); err != nil {
+		return nil, err
+	}
+	req.Region, req.RequestId = p.GetRegion(), p.GetRequestId()
+	asked = proto.CloneOf(req)
+	if req.GetHold() == nil {
+		req.Hold = &holdfastv1.Hold{}
+	}
+	return asked, s.fillHold(req.GetHold(), "")
+}
+
+// place stores the order, holds its lines, and says what became of it.
+func (s *service) place(
+	ctx context.Context, until time.Time, req, opening *holdfastv1.CreateOrderRequest,
+) (*holdfastv1.Order, error) {
+	opened, err := ofWorker(ctx, s, until, req.GetCustomerId(),
+		&workerv1.OpenOrderRequest{Order: opening}, workerv1.WorkerServiceClient.OpenOrder)
+	if err != nil {
+		return nil, err
+	}
+	if !opened.GetOpen() {
+		return s.GetOrder(ctx, &holdfastv1.GetOrderRequest{OrderId: opened.GetOrderId()})
+	}
+	failure := &holdfastv1.OrderFailure{}
+	for _, line := range req.GetLines() {
+		err := s.holdLine(ctx, until, opened.GetOrderId(), req, line)
+		if isTransient(err) {
+			return nil, err // the order stays open, and a repetition goes on here
+		}
+		if err != nil {
+			failure.Lines = append(failure.Lines, &holdfastv1.LineFailure{
+				ProductId: line.GetProductId(), Status: status.Convert(err).Proto(),
+			})
+		}
+	}
+	return ofWorker(ctx, s, until, req.GetCustomerId(),
+		&workerv1.CloseOrderRequest{OrderId: opened.GetOrderId(), Failure: failure}, workerv1.WorkerServiceClient.CloseOrder)
+}
+
+// isTransient tells what may be otherwise when it is repeated.
+func isTransient(err error) bool {
+	switch status.Code(err) {
+	case codes.OK, codes.FailedPrecondition, codes.NotFound, codes.InvalidArgument:
+		return false
+	}
+	return true
+}
+
+// holdLine holds one line. A line that was held before and is not any more cannot be had.
+func (s *service) holdLine(
+	ctx context.Context, until time.Time, orderID string, req *holdfastv1.CreateOrderRequest, line *holdfastv1.OrderLine,
+) error {
+	held, err := ofWorker(ctx, s, until, line.GetProductId(), &workerv1.HoldLineRequest{
+		OrderId: orderID, UnitPrice: line.GetUnitPrice(), Line: &holdfastv1.CreatePurchaseRequest{
+			ProductId: line.GetProductId(), Amount: line.GetAmount(), CustomerId: req.GetCustomerId(), Region: req.GetRegion(),
+			PaymentMethod: req.GetPaymentMethod(), RequestId: req.GetRequestId(), Hold: req.GetHold(),
+		},
+	}, workerv1.WorkerServiceClient.HoldLine)
+	if err == nil && held.GetState() != holdfastv1.PurchaseState_PURCHASE_STATE_HELD {
+		err = holdfastv1.Error(codes.FailedPrecondition, holdfastv1.ReasonHoldExpired,
+			"the line is not held any more", map[string]string{"purchase_id": held.GetPurchaseId()})
+	}
+	return err
+}
+
+func (s *service) GetOrder(ctx context.Context, req *holdfastv1.GetOrderRequest) (*holdfastv1.Order, error) {
+	return ask(ctx, s, req.GetOrderId(), req, holdfastv1.NewOrderServiceClient, holdfastv1.OrderServiceClient.GetOrder)
+}
+
+// PayOrder has no attempt shorter than the caller's patience: the time is the provider's.
+func (s *service) PayOrder(ctx context.Context, req *holdfastv1.PayOrderRequest) (order *holdfastv1.Order, err error) {
+	if err := s.check(req); err != nil {
+		return nil, err
+	}
+	until := s.until(ctx)
+	err = s.router.call(ctx, until, req.GetOrderId(), &way{}, func(p *peer, _ time.Time) (err error) {
+		ctx, cancel := p.attempt(ctx, until)
+		defer cancel()
+		order, err = holdfastv1.NewOrderServiceClient(p.conn).PayOrder(ctx, req)
+		return err
+	})
+	return order, err
+}
+
+func (s *service) ConfirmOrder(ctx context.Context, req *holdfastv1.ConfirmOrderRequest) (*holdfastv1.Order, error) {
+	fillRequestID(&req.RequestId)
+	return ask(ctx, s, req.GetOrderId(), req, holdfastv1.NewOrderServiceClient, holdfastv1.OrderServiceClient.ConfirmOrder)
+}
+
+func (s *service) CancelOrder(ctx context.Context, req *holdfastv1.CancelOrderRequest) (*holdfastv1.Order, error) {
+	fillRequestID(&req.RequestId)
+	return ask(ctx, s, req.GetOrderId(), req, holdfastv1.NewOrderServiceClient, holdfastv1.OrderServiceClient.CancelOrder)
+}
+
+// ofWorker has a worker answer what is not of the public contract.
+func ofWorker[Req proto.Message, Resp any](
+	ctx context.Context, s *service, until time.Time, key string, req Req,
+	method func(workerv1.WorkerServiceClient, context.Context, Req, ...grpc.CallOption) (Resp, error),
+) (resp Resp, err error) {
+	err = s.router.call(ctx, until, key, &way{}, func(p *peer, until time.Time) (err error) {
+		ctx, cancel := p.attempt(ctx, until)
+		defer cancel()
+		resp, err = method(workerv1.NewWorkerServiceClient(p.conn), ctx, req)
+		return err
+	})
+	return resp, err
+}
