@@ -9,6 +9,7 @@ import (
 
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
 	workerv1 "github.com/holdfast-io/holdfast/api/holdfast/worker/v1"
+	"github.com/holdfast-io/holdfast/api/link"
 )
 
 // What is done to a purchase any worker can do. Its id is the key, so that repetitions of a
@@ -85,6 +86,9 @@ func (s *service) fillHold(h *holdfastv1.Hold, path string) error {
 	case *holdfastv1.Hold_ExpireTime:
 		if expires = h.GetExpireTime().AsTime(); !h.GetExpireTime().IsValid() || expires.UnixMicro() <= 0 {
 			return holdfastv1.FieldError(holdfastv1.ReasonInvalidField, path+"hold.expire_time", "must be a time in the future")
+		}
+		if !expires.After(now) {
+			expires = link.PastHold
 		}
 	case *holdfastv1.Hold_Duration:
 		if !h.GetDuration().IsValid() {

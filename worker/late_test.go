@@ -63,12 +63,18 @@ func TestHoldIsRepeatedAfterItsEnd(t *testing.T) {
 	p := a.create(t, 10)
 	first := a.hold(t, p, "eu", "h", 1, 50*time.Millisecond)
 	time.Sleep(60 * time.Millisecond)
+	over := -time.Since(link.PastHold) // as coordinators tell it
 	for _, n := range []*node{a, b} {
-		again, err := n.tryHold(t.Context(), p, "eu", "h", 1, -time.Second)
+		again, err := n.tryHold(t.Context(), p, "eu", "h", 1, over)
 		if err != nil || again.GetPurchaseId() != first.GetPurchaseId() {
 			t.Errorf("%v, %v; want %v", again, err, first)
 		}
-		_, err = n.tryHold(t.Context(), p, "eu", "new", 1, -time.Second)
+		_, err = n.tryHold(t.Context(), p, "eu", "new", 1, over)
 		wantReason(t, err, holdfastv1.ReasonInvalidField)
 	}
+	// One whose end comes while the call is under way is a hold that expires at once.
+	if _, err := a.tryHold(t.Context(), p, "eu", "short", 1, -time.Millisecond); err != nil {
+		t.Error(err)
+	}
+	a.wantAvailable(t, p, 10)
 }

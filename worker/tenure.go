@@ -150,7 +150,7 @@ func (t *tenure) place(s *sale) {
 		t.finish(s, nil, link.ErrLate)
 		return
 	}
-	if s.special == nil && s.row.ExpireTime != nil && !s.row.ExpireTime.After(now) {
+	if s.special == nil && s.row.ExpireTime != nil && s.row.ExpireTime.Equal(link.PastHold) {
 		// A hold cannot begin like that, but it may be a repetition of one that did not.
 		s.past = true
 		t.unsettled++

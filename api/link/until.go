@@ -37,5 +37,10 @@ func RefuseLate(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler g
 	return handler(ctx, req)
 }
 
+// PastHold stands for the end of a hold that was over when its coordinator was asked for it.
+// Such a call can only be a repetition, which the worker knows. A hold that ends while the
+// call is under way is a hold all the same.
+var PastHold = time.UnixMicro(1).UTC()
+
 // ErrLate is told of what a worker came to too late. Nobody waits for it any more.
 var ErrLate = status.Error(codes.DeadlineExceeded, "the worker came to it too late")

@@ -112,7 +112,7 @@ func (p *Purchase) apply(c *Change, now time.Time) error {
 		if !p.ExpireTime.After(now) {
 			return &StateError{c.Action, Expired} // as it is about to be
 		}
-		if !c.ExpireTime.After(now) {
+		if c.ExpireTime.Before(p.CreateTime) { // and so was over when it was asked for
 			return ErrPastHold
 		}
 		if latest := p.CreateTime.Add(c.MaxHold); c.ExpireTime.After(latest) {
