@@ -178,7 +178,9 @@ func (r *router) next(key string, w *way) *peer {
 func (w *way) settles(r *router, until time.Time, err error) bool {
 	switch {
 	case !answered(err):
-		if open := until.Add(clockSkew); holdfastv1.Reason(err) == "" && open.After(w.open) {
+		// Whose connection has broken is most likely dead, and nobody waits for the dead.
+		silent := status.Code(err) != codes.Unavailable
+		if open := until.Add(clockSkew); silent && open.After(w.open) {
 			w.open = open
 		}
 	case isRefusal(err):
