@@ -3,10 +3,8 @@ package worker
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -142,50 +140,6 @@ func (s *sale) check(shard string) ledger.Check {
 		c.CustomerID = s.row.CustomerID
 	}
 	return c
-}
-
-// recount is what all shards say of a product, read after it was asked for.
-type recount struct {
-	released []int64          // in the order of the lanes
-	current  bool             // the tenure's fence is on every shard that answered
-	customer ledger.Customer  // whom the question was about
-	first    *ledger.Purchase // the earlier purchase with the sale's request id, or nil
-	err      error            // of a shard that did not answer
-}
-
-// recount asks every shard what it has given back, and tells the sale's tenure.
-func (ls *lanes) recount(s *sale) {
-	ls.ask(s.check, func(r recount) { s.tenure.recounted(s, r) })
-}
-
-// ask puts a check to every shard, and answers once when all have answered.
-func (ls *lanes) ask(of func(shard string) ledger.Check, answer func(recount)) {
-	var (
-		mu    sync.Mutex
-		r     = recount{released: make([]int64, len(ls.order)), current: true}
-		still = len(ls.order)
-	)
-	for i, l := range ls.order {
-		l.checks.put(check{asked: of(l.shard.Name()), answer: func(c ledger.Checked, err error) {
-			mu.Lock()
-			if err != nil {
-				r.err = err
-			} else {
-				r.released[i], r.current = c.Released, r.current && c.Current
-				r.customer.Taken += c.Customer.Taken
-				r.customer.Released += c.Customer.Released
-			}
-			if c.First != nil {
-				r.first = c.First
-			}
-			still--
-			last := still == 0
-			mu.Unlock()
-			if last {
-				answer(r)
-			}
-		}})
-	}
 }
 
 // commit stores a batch and tells each sale's tenure what became of it.
@@ -409,111 +363,5 @@ func await[Q, A any](ctx context.Context, q *queue[question[Q, A]], asked Q) (an
 		return given, failure
 	case <-ctx.Done():
 		return answer, ctx.Err()
-	}
-}
-
-// recountOf waits for what all shards say of a tenure's product, in reads that begin after
-// the call.
-func (ls *lanes) recountOf(ctx context.Context, f ledger.Fence) (recount, error) {
-	answered := make(chan recount, 1)
-	ls.ask(func(string) ledger.Check { return ledger.Check{ProductID: f.ProductID, TenureID: f.TenureID} },
-		func(r recount) { answered <- r })
-	select {
-	case r := <-answered:
-		return r, r.err
-	case <-ctx.Done():
-		return recount{}, fmt.Errorf("recount: %w", ctx.Err())
-	}
-}
-
-// queue gathers items while a batch of them is under way.
-type queue[T any] struct {
-	wake chan struct{} // has room for one: "there is something"
-	full chan struct{} // has room for one: "there is a whole batch"
-
-	mu    *sync.Mutex
-	items []T
-}
-
-func newQueue[T any]() queue[T] {
-	return queue[T]{wake: make(chan struct{}, 1), full: make(chan struct{}, 1), mu: &sync.Mutex{}}
-}
-
-func (q *queue[T]) put(item T) {
-	q.mu.Lock()
-	q.items = append(q.items, item)
-	n := len(q.items)
-	q.mu.Unlock()
-	poke(q.wake)
-	if n >= maxBatch {
-		poke(q.full)
-	}
-}
-
-func poke(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}
-
-// take removes up to maxBatch items, the oldest first. It returns nil when there are fewer
-// than least.
-func (q *queue[T]) take(least int) []T {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	n := min(len(q.items), maxBatch)
-	if n < least {
-		return nil
-	}
-	batch := q.items[:n:n]
-	q.items = q.items[n:]
-	return batch
-}
-
-// drain hands batches to work until ctx ends, and returns when work has. While one is under
-// way, the next one is handed over when it is whole, or when the newest has ended, or has been
-// under way for so long that its shard must be far away; at most so many at a time.
-func (q *queue[T]) drain(ctx context.Context, most int, work func(context.Context, []T)) {
-	var (
-		underWay = 0
-		newest   = 0                      // its number
-		done     = make(chan int, most)   // numbers of batches
-		late     = time.NewTimer(farAway) // runs while the newest batch is not
-	)
-	defer late.Stop()
-	begin := func(batch []T) {
-		underWay++
-		newest++
-		number := newest
-		late.Reset(farAway)
-		go func() { work(ctx, batch); done <- number }()
-	}
-	for isLate := false; ; {
-		least, wake := maxBatch, q.full
-		if underWay == 0 || isLate {
-			least, wake = 1, q.wake
-		}
-		if underWay == most {
-			wake = nil
-		} else if batch := q.take(least); batch != nil {
-			begin(batch)
-			isLate = false
-			continue
-		}
-		select {
-		case <-ctx.Done():
-			for ; underWay > 0; underWay-- {
-				<-done
-			}
-			return
-		case <-wake:
-		case <-late.C:
-			isLate = true
-		case number := <-done:
-			underWay--
-			// The shard is not far away: it is an older batch that takes long.
-			isLate = isLate || number == newest
-		}
 	}
 }
