@@ -216,6 +216,8 @@ func (f *front) change(ctx context.Context, req proto.Message) (proto.Message, e
 		return f.purchases.ReturnPurchase(ctx, req)
 	case *holdfastv1.CreateDeliveryRequest:
 		return f.products.CreateDelivery(ctx, req)
+	case *holdfastv1.PayOrderRequest:
+		return f.orders.PayOrder(ctx, req)
 	}
 	panic(fmt.Sprintf("no call has a %T", req))
 }

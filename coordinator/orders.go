@@ -234,6 +234,9 @@ func (s *service) PayOrder(ctx context.Context, req *holdfastv1.PayOrderRequest)
 		return nil, err
 	}
 	until := s.until(ctx)
+	if err := s.router.findID(ctx, until, req); err != nil {
+		return nil, err
+	}
 	err = s.router.call(ctx, until, req.GetOrderId(), &way{}, func(p *peer, _ time.Time) (err error) {
 		ctx, cancel := p.attempt(ctx, until)
 		defer cancel()

@@ -26,19 +26,50 @@ const (
 // is an answer that no caller repeats. The path says where in a larger request
 // the region stands.
 func (r *router) withRegion(ctx context.Context, region, path string) (cluster.Topology, error) {
+	topology, err := r.look(ctx, region, path+"region")
+	if err == nil && !topology.Has(region) {
+		err = holdfastv1.FieldError(holdfastv1.ReasonUnknownRegion, path+"region",
+			fmt.Sprintf("there is no region %q; known are %s", region, strings.Join(topology.Shards, ", ")))
+	}
+	return topology, err
+}
+
+// findID reports why the purchase or the order that a request names is nowhere. From then
+// on a worker that does not know its region has yet to hear of it.
+func (r *router) findID(ctx context.Context, until time.Time, req any) error {
+	var id, field string
+	var notFound func(string) error
+	switch req := req.(type) {
+	case interface{ GetPurchaseId() string }:
+		id, field, notFound = req.GetPurchaseId(), "purchase_id", holdfastv1.PurchaseNotFound
+	case interface{ GetOrderId() string }:
+		id, field, notFound = req.GetOrderId(), "order_id", holdfastv1.OrderNotFound
+	}
+	region, _, ok := holdfastv1.ParseID(id)
+	if !ok || r.known().Has(region) {
+		return nil // what is no id at all, any worker says
+	}
+	ctx, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
+	topology, err := r.look(ctx, region, field)
+	if err == nil && !topology.Has(region) {
+		err = notFound(id)
+	}
+	return err
+}
+
+// look returns a topology that has the region, if there is one. The field names it to the
+// caller when nobody can tell.
+func (r *router) look(ctx context.Context, region, field string) (cluster.Topology, error) {
 	topology, err := r.awaitTopology(ctx)
 	if err != nil || topology.Has(region) {
 		return topology, err
 	}
 	if err := r.reread(ctx); err != nil {
 		return topology, holdfastv1.Error(codes.Unavailable, holdfastv1.ReasonTopologyUnavailable,
-			fmt.Sprintf("%sregion: %q is not known here, and etcd did not say whether it is new; repeat with the same request_id", path, region), nil)
+			fmt.Sprintf("%s: region %q is not known here, and etcd did not say whether it is new; repeat with the same request_id", field, region), nil)
 	}
-	if topology, err = r.awaitTopology(ctx); err != nil || topology.Has(region) {
-		return topology, err
-	}
-	return topology, holdfastv1.FieldError(holdfastv1.ReasonUnknownRegion, path+"region",
-		fmt.Sprintf("there is no region %q; known are %s", region, strings.Join(topology.Shards, ", ")))
+	return r.awaitTopology(ctx)
 }
 
 // reading is the last time that the topology was read for a caller.

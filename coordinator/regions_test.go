@@ -8,9 +8,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
 	"github.com/holdfast-io/holdfast/deploy/local/localtest"
@@ -34,6 +36,33 @@ func TestRegionThatTheCoordinatorHasNotHeardOf(t *testing.T) {
 	}
 	if err := f.send(&holdfastv1.ListPurchasesRequest{Region: "asia"}); err != nil {
 		t.Error(err)
+	}
+}
+
+// What a customer holds in hand is not said to be nowhere before etcd was asked. Once it was,
+// no worker is.
+func TestPurchaseOfARegionThatTheCoordinatorHasNotHeardOf(t *testing.T) {
+	f, etcd := deafFront(t)
+	asked := proto.Message(nil)
+	f.shop.onChanges(func(req proto.Message) (*holdfastv1.Purchase, error) { asked = req; return &holdfastv1.Purchase{}, nil })
+	id := holdfastv1.PurchaseID("asia", uuid.New())
+	cancel, pay := &holdfastv1.CancelPurchaseRequest{PurchaseId: id}, &holdfastv1.PayOrderRequest{OrderId: id}
+
+	for req, want := range map[proto.Message]string{cancel: holdfastv1.ReasonPurchaseNotFound, pay: holdfastv1.ReasonOrderNotFound} {
+		if err := f.send(req); status.Code(err) != codes.NotFound || holdfastv1.Reason(err) != want || asked != nil {
+			t.Errorf("of no region: %v, workers were asked %v", err, asked)
+		}
+	}
+	f.addRegion(t, "asia")
+	etcd.deaf.Store(true)
+	for _, req := range []proto.Message{cancel, pay} {
+		if err := f.send(req); status.Code(err) != codes.Unavailable || holdfastv1.Reason(err) != holdfastv1.ReasonTopologyUnavailable {
+			t.Errorf("without etcd: %v", err)
+		}
+	}
+	etcd.deaf.Store(false)
+	if err := f.send(cancel); err != nil || asked == nil {
+		t.Errorf("with etcd: %v, workers were asked %v", err, asked)
 	}
 }
 

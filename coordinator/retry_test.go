@@ -8,8 +8,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
 	"github.com/holdfast-io/holdfast/coordinator"
@@ -161,6 +163,17 @@ func TestRegionThatAWorkerDoesNotKnowYet(t *testing.T) {
 	f.ranked("p")[0].set(answer(holdfastv1.FieldError(holdfastv1.ReasonUnknownRegion, "region", "there is no region us")))
 	if _, err := f.purchases.CreatePurchase(t.Context(), buy("p", 1)); err != nil {
 		t.Error(err)
+	}
+}
+
+// Nor is one about what was bought in such a region: its buyer holds the id in hand.
+func TestPurchaseOfARegionThatAWorkerDoesNotKnowYet(t *testing.T) {
+	f := openFront(t, quick, "w1", "w2")
+	id := holdfastv1.PurchaseID("us", uuid.New())
+	f.ranked(id)[0].set(answer(holdfastv1.FieldError(holdfastv1.ReasonUnknownRegion, "region", "there is no region us")))
+	f.shop.onChanges(func(proto.Message) (*holdfastv1.Purchase, error) { return &holdfastv1.Purchase{PurchaseId: id}, nil })
+	if p, err := f.purchases.CancelPurchase(t.Context(), &holdfastv1.CancelPurchaseRequest{PurchaseId: id}); err != nil || p.GetPurchaseId() != id {
+		t.Errorf("got %v, %v", p, err)
 	}
 }
 

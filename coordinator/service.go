@@ -57,7 +57,11 @@ func ask[Client any, Req proto.Message, Resp any](
 	if err := s.check(req); err != nil {
 		return resp, err
 	}
-	err = s.router.call(ctx, s.until(ctx), key, &way{}, func(p *peer, until time.Time) (err error) {
+	until := s.until(ctx)
+	if err := s.router.findID(ctx, until, req); err != nil {
+		return resp, err
+	}
+	err = s.router.call(ctx, until, key, &way{}, func(p *peer, until time.Time) (err error) {
 		ctx, cancel := p.attempt(ctx, until)
 		defer cancel()
 		resp, err = method(client(p.conn), ctx, req)

@@ -64,12 +64,21 @@ func (s *service) change(ctx context.Context, purchaseID string, c ledger.Change
 
 // find finds the lane to the shard that a purchase id names.
 func (s *service) find(purchaseID string) (*lane, uuid.UUID, error) {
-	region, id, ok := parseID(purchaseID)
-	l := s.lanes.byShard[region]
-	if !ok || l == nil {
-		return nil, id, purchaseNotFound(purchaseID)
+	region, id, err := s.locate(purchaseID, holdfastv1.PurchaseNotFound)
+	return s.lanes.byShard[region], id, err
+}
+
+// locate finds the shard and the row that an id names. Coordinators have found its region:
+// if it is not known here, this worker has yet to hear of it, and another one is asked.
+func (s *service) locate(id string, notFound func(string) error) (region string, row uuid.UUID, err error) {
+	region, row, ok := holdfastv1.ParseID(id)
+	switch {
+	case !ok:
+		return "", uuid.Nil, notFound(id)
+	case !s.topology.Has(region):
+		return "", uuid.Nil, unknownRegion(region, s.topology)
 	}
-	return l, id, nil
+	return region, row, nil
 }
 
 // reasons tells in which state a purchase was that could not be changed.
@@ -95,7 +104,7 @@ func changeStatus(purchaseID string, c ledger.Changed) error {
 	)
 	switch {
 	case errors.Is(c.Err, ledger.ErrNotFound):
-		return purchaseNotFound(purchaseID)
+		return holdfastv1.PurchaseNotFound(purchaseID)
 	case errors.Is(c.Err, ledger.ErrRequestIDReused):
 		return holdfastv1.FieldError(holdfastv1.ReasonRequestIDReused, "request_id", c.Err.Error())
 	case errors.Is(c.Err, errPastHold):

@@ -49,7 +49,7 @@ func (s *service) openOrder(ctx context.Context, req *workerv1.OpenOrderRequest)
 	if err != nil {
 		return nil, s.orderStatus(ctx, sh.Name(), "", err)
 	}
-	id := PurchaseID(sh.Name(), stored.OrderID)
+	id := holdfastv1.PurchaseID(sh.Name(), stored.OrderID)
 	if stored.State == ledger.OrderFailed {
 		// Whoever had it fail may have been killed before he gave its lines back.
 		s.giveBackAll(ctx, s.lanes.byShard[sh.Name()], sh, stored.OrderID)
@@ -79,9 +79,9 @@ func total(o *holdfastv1.CreateOrderRequest) (minorUnits int64) {
 // holdLine holds a line of an order in its product's tenure.
 func (s *service) holdLine(ctx context.Context, req *workerv1.HoldLineRequest) (*holdfastv1.Purchase, error) {
 	line := req.GetLine()
-	region, id, ok := parseID(req.GetOrderId())
+	region, id, ok := holdfastv1.ParseID(req.GetOrderId())
 	if !ok || region != line.GetRegion() {
-		return nil, orderNotFound(req.GetOrderId())
+		return nil, holdfastv1.OrderNotFound(req.GetOrderId())
 	}
 	if err := s.sells(line); err != nil {
 		return nil, err
@@ -139,7 +139,7 @@ func (s *service) giveBackAll(ctx context.Context, l *lane, sh *ledger.Shard, id
 		}
 	}
 	if err != nil {
-		s.log.Warn("failed order not given back, its holds will expire", "order", PurchaseID(sh.Name(), id), "error", err)
+		s.log.Warn("failed order not given back, its holds will expire", "order", holdfastv1.PurchaseID(sh.Name(), id), "error", err)
 	}
 }
 
@@ -193,7 +193,7 @@ func (s *service) changeOrder(ctx context.Context, orderID string, action ledger
 
 // changeAll does the same to all purchases of an order, in one transaction.
 func (s *service) changeAll(ctx context.Context, l *lane, sh *ledger.Shard, id uuid.UUID, action ledger.Action, requestID string) error {
-	orderID := PurchaseID(sh.Name(), id)
+	orderID := holdfastv1.PurchaseID(sh.Name(), id)
 	purchases, err := sh.PurchasesOfOrder(ctx, id)
 	if err != nil {
 		return s.orderStatus(ctx, sh.Name(), orderID, err)
@@ -208,7 +208,7 @@ func (s *service) changeAll(ctx context.Context, l *lane, sh *ledger.Shard, id u
 	}
 	for i, c := range changed {
 		if c.Err != nil {
-			return changeStatus(PurchaseID(sh.Name(), set[i].PurchaseID), c)
+			return changeStatus(holdfastv1.PurchaseID(sh.Name(), set[i].PurchaseID), c)
 		}
 	}
 	return nil
@@ -216,24 +216,15 @@ func (s *service) changeAll(ctx context.Context, l *lane, sh *ledger.Shard, id u
 
 // findOrder finds the lane and the shard that an order id names.
 func (s *service) findOrder(orderID string) (*lane, *ledger.Shard, uuid.UUID, error) {
-	region, id, ok := parseID(orderID)
-	sh := s.shard(region)
-	if !ok || sh == nil {
-		return nil, nil, id, orderNotFound(orderID)
-	}
-	return s.lanes.byShard[region], sh, id, nil
-}
-
-func orderNotFound(id string) error {
-	return holdfastv1.Error(codes.NotFound, holdfastv1.ReasonOrderNotFound,
-		fmt.Sprintf("order_id: there is no order %q", id), map[string]string{"order_id": id})
+	region, id, err := s.locate(orderID, holdfastv1.OrderNotFound)
+	return s.lanes.byShard[region], s.shard(region), id, err
 }
 
 // orderStatus is what callers see of an error of a shard about an order.
 func (s *service) orderStatus(ctx context.Context, shard, orderID string, err error) error {
 	switch {
 	case errors.Is(err, ledger.ErrNotFound):
-		return orderNotFound(orderID)
+		return holdfastv1.OrderNotFound(orderID)
 	case errors.Is(err, ledger.ErrNotAuthorized):
 		return holdfastv1.Error(codes.FailedPrecondition, holdfastv1.ReasonPaymentPending,
 			"order_id: the payment of the order is not authorized: pay it", map[string]string{"order_id": orderID})
@@ -260,7 +251,7 @@ func orderFailed(orderID string, failure []byte) error {
 
 // order is an order as callers see it, with its purchases and its payment.
 func (s *service) order(ctx context.Context, sh *ledger.Shard, o *ledger.Order) (*holdfastv1.Order, error) {
-	id := PurchaseID(sh.Name(), o.OrderID)
+	id := holdfastv1.PurchaseID(sh.Name(), o.OrderID)
 	purchases, err := sh.PurchasesOfOrder(ctx, o.OrderID)
 	if err != nil {
 		return nil, s.orderStatus(ctx, sh.Name(), id, err)

@@ -324,7 +324,7 @@ func TestSlowProviderHoldsUpNobodyElse(t *testing.T) {
 // shardOf is where an order is stored, and its id there.
 func shardOf(t *testing.T, c *testCluster, o *holdfastv1.Order) (*ledger.Shard, string, uuid.UUID) {
 	t.Helper()
-	region, id, ok := parseID(o.GetOrderId())
+	region, id, ok := holdfastv1.ParseID(o.GetOrderId())
 	if !ok {
 		t.Fatal(o.GetOrderId())
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/hashicorp/go-hclog"
 	"golang.org/x/sync/errgroup"
 
+	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
 	"github.com/holdfast-io/holdfast/worker/ledger"
 	"github.com/holdfast-io/holdfast/worker/payment"
 )
@@ -82,7 +83,7 @@ func (o *outbox) do(ctx context.Context, t ledger.Task) {
 	}
 	storing, cancel := context.WithTimeout(ctx, batchTimeout)
 	defer cancel()
-	log := o.log.With("order", PurchaseID(o.shard.Name(), t.Payment.OrderID), "action", t.Action)
+	log := o.log.With("order", holdfastv1.PurchaseID(o.shard.Name(), t.Payment.OrderID), "action", t.Action)
 	if err == nil {
 		err = o.shard.EndTask(storing, t.TaskID)
 	} else {

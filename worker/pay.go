@@ -68,7 +68,7 @@ func isOver(err error) bool {
 
 // beginPayment stores the payment of an order before its provider is asked.
 func (s *service) beginPayment(ctx context.Context, sh *ledger.Shard, o *ledger.Order) (*ledger.Payment, error) {
-	id := PurchaseID(sh.Name(), o.OrderID)
+	id := holdfastv1.PurchaseID(sh.Name(), o.OrderID)
 	content := &holdfastv1.CreateOrderRequest{}
 	if err := proto.Unmarshal(o.Content, content); err != nil {
 		return nil, s.status(ctx, "", fmt.Errorf("read order: %w", err))
@@ -107,7 +107,7 @@ const (
 
 // authorize asks the provider until it has an answer or the caller has left, and stores it.
 func (s *service) authorize(ctx context.Context, sh *ledger.Shard, p *ledger.Payment) (*ledger.Payment, error) {
-	id := PurchaseID(sh.Name(), p.OrderID)
+	id := holdfastv1.PurchaseID(sh.Name(), p.OrderID)
 	provider, asked, err := s.paymentOf(sh.Name(), p)
 	if err != nil {
 		return nil, s.status(ctx, "", err)
@@ -165,7 +165,7 @@ func askedOf(providers payment.Providers, shard string, p *ledger.Payment) (paym
 		return nil, payment.Payment{}, fmt.Errorf("find provider: %w", err)
 	}
 	return provider, payment.Payment{
-		Key: PurchaseID(shard, p.OrderID), Method: method.Token, Begun: p.CreateTime, Reference: p.Reference,
+		Key: holdfastv1.PurchaseID(shard, p.OrderID), Method: method.Token, Begun: p.CreateTime, Reference: p.Reference,
 		Money: payment.Money{Currency: p.Currency, MinorUnits: p.MinorUnits},
 	}, nil
 }

@@ -206,7 +206,7 @@ func (o *order) told(stored *ledger.Purchase, err error) {
 		return
 	}
 	answer := link.Stored{
-		PurchaseID: PurchaseID(o.Request.GetRegion(), stored.PurchaseID), State: states[stored.State],
+		PurchaseID: holdfastv1.PurchaseID(o.Request.GetRegion(), stored.PurchaseID), State: states[stored.State],
 		CreateTime: stored.CreateTime, Released: stored.Amount - stored.Has(),
 	}
 	if stored.ExpireTime != nil {
@@ -268,15 +268,14 @@ func (s *service) shard(name string) *ledger.Shard {
 }
 
 func (s *service) GetPurchase(ctx context.Context, req *holdfastv1.GetPurchaseRequest) (*holdfastv1.Purchase, error) {
-	region, id, ok := parseID(req.GetPurchaseId())
-	sh := s.shard(region)
-	if !ok || sh == nil {
-		return nil, purchaseNotFound(req.GetPurchaseId())
+	region, id, err := s.locate(req.GetPurchaseId(), holdfastv1.PurchaseNotFound)
+	if err != nil {
+		return nil, err
 	}
-	p, err := sh.Purchase(ctx, id)
+	p, err := s.shard(region).Purchase(ctx, id)
 	switch {
 	case errors.Is(err, ledger.ErrNotFound):
-		return nil, purchaseNotFound(req.GetPurchaseId())
+		return nil, holdfastv1.PurchaseNotFound(req.GetPurchaseId())
 	case err != nil:
 		return nil, s.status(ctx, "", &ShardError{Shard: region, cause: err})
 	}
@@ -353,7 +352,7 @@ func product(p *ledger.Product, available, delivered int64) *holdfastv1.Product 
 
 func purchase(region string, p *ledger.Purchase) *holdfastv1.Purchase {
 	answer := &holdfastv1.Purchase{
-		PurchaseId: PurchaseID(region, p.PurchaseID), ProductId: p.ProductID, Amount: p.Amount,
+		PurchaseId: holdfastv1.PurchaseID(region, p.PurchaseID), ProductId: p.ProductID, Amount: p.Amount,
 		CustomerId: p.CustomerID, Region: region, PaymentMethod: p.PaymentMethod, RequestId: p.RequestID,
 		State: states[p.State], CreateTime: timestamppb.New(p.CreateTime), AmountReleased: p.Amount - p.Has(),
 	}
@@ -361,7 +360,7 @@ func purchase(region string, p *ledger.Purchase) *holdfastv1.Purchase {
 		answer.ExpireTime = timestamppb.New(*p.ExpireTime)
 	}
 	if p.OrderID != nil {
-		answer.OrderId = PurchaseID(region, *p.OrderID)
+		answer.OrderId = holdfastv1.PurchaseID(region, *p.OrderID)
 	}
 	return answer
 }

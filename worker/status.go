@@ -106,11 +106,6 @@ func unknownRegion(region string, t cluster.Topology) error {
 		fmt.Sprintf("there is no region %q; known are %s", region, strings.Join(t.Shards, ", ")))
 }
 
-func purchaseNotFound(id string) error {
-	return holdfastv1.Error(codes.NotFound, holdfastv1.ReasonPurchaseNotFound,
-		fmt.Sprintf("purchase_id: there is no purchase %q", id), map[string]string{"purchase_id": id})
-}
-
 const (
 	defaultPage = 100
 	maxPage     = 1000
@@ -139,8 +134,8 @@ func decodePurchaseToken(token string) (shard string, after uuid.UUID, err error
 	if err != nil || id == "" {
 		return "", uuid.Nil, err
 	}
-	shard, after, ok := parseID(id)
-	if !ok || shard == "" {
+	shard, after, ok := holdfastv1.ParseID(id)
+	if !ok {
 		return "", uuid.Nil, badToken()
 	}
 	return shard, after, nil

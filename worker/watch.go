@@ -231,12 +231,12 @@ var eventKinds = map[ledger.EventKind]holdfastv1.EventKind{
 // event is an event as callers see it.
 func event(region string, e *ledger.Event) *holdfastv1.Event {
 	answer := &holdfastv1.Event{
-		EventId: PurchaseID(region, e.Cursor.ID), Kind: eventKinds[e.Kind], ProductId: e.ProductID, CustomerId: e.CustomerID,
+		EventId: holdfastv1.PurchaseID(region, e.Cursor.ID), Kind: eventKinds[e.Kind], ProductId: e.ProductID, CustomerId: e.CustomerID,
 		Region: region, Amount: e.Amount, Units: e.Units, State: states[e.State], RequestId: e.RequestID,
 		CreateTime: timestamppb.New(e.CreateTime),
 	}
 	if e.PurchaseID != uuid.Nil {
-		answer.PurchaseId = PurchaseID(region, e.PurchaseID)
+		answer.PurchaseId = holdfastv1.PurchaseID(region, e.PurchaseID)
 	}
 	if e.ExpireTime != nil {
 		answer.ExpireTime = timestamppb.New(*e.ExpireTime)

@@ -22,6 +22,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/encoding/protojson"
 
+	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
 	"github.com/holdfast-io/holdfast/worker/ledger"
 )
 
@@ -274,7 +275,7 @@ func (h *webhook) deliver(ctx context.Context, w *ledger.Waiting) error {
 	if err != nil {
 		return err
 	}
-	id, at := PurchaseID(h.shard.Name(), w.Cursor.ID), strconv.FormatInt(time.Now().Unix(), 10)
+	id, at := holdfastv1.PurchaseID(h.shard.Name(), w.Cursor.ID), strconv.FormatInt(time.Now().Unix(), 10)
 	req.Header.Set("Content-Type", "application/cloudevents+json; charset=UTF-8")
 	req.Header.Set("User-Agent", "holdfast")
 	req.Header.Set("webhook-id", id)

@@ -132,7 +132,7 @@ func (s *service) ListDeadLetters(ctx context.Context, req *holdfastv1.ListDeadL
 		}
 		for _, w := range dead {
 			resp.DeadLetters = append(resp.DeadLetters, &holdfastv1.DeadLetter{
-				EventId: PurchaseID(sh.Name(), w.Cursor.ID), ProductId: w.ProductID, Attempts: int32(w.Attempts),
+				EventId: holdfastv1.PurchaseID(sh.Name(), w.Cursor.ID), ProductId: w.ProductID, Attempts: int32(w.Attempts),
 				LastError: w.LastError, DeadTime: timestamppb.New(*w.DeadTime), Body: string(w.Body),
 			})
 			at = w.Cursor

@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"github.com/holdfast-io/holdfast/worker"
+	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
 )
 
 // Order is one order, as its shard has it.
@@ -146,7 +146,7 @@ func collectOrders(ctx context.Context, tx pgx.Tx, shard string, byID map[uuid.U
 	)
 	_, err = pgx.ForEachRow(rows, []any{&id, &o.RequestID, &o.State, &currency, &minor, &state, &captured, &refunded, &o.Unsettled}, func() error {
 		stored := o
-		stored.ID = worker.PurchaseID(shard, id)
+		stored.ID = holdfastv1.PurchaseID(shard, id)
 		if state != nil {
 			stored.Payment = &Payment{*currency, *minor, *state, *captured, *refunded}
 		}

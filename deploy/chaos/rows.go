@@ -12,7 +12,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 
-	"github.com/holdfast-io/holdfast/worker"
+	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
 	"github.com/holdfast-io/holdfast/worker/ledger"
 )
 
@@ -122,7 +122,7 @@ func (r *Rows) readPurchases(ctx context.Context, h *History, shard string, tx p
 	_, err := pgx.ForEachRow(rows, []any{
 		&id, &p.Product, &p.RequestID, &p.Amount, &p.State, &p.Released, &p.Readmitted, &expires,
 	}, func() error {
-		p.PurchaseID, p.Expires = worker.PurchaseID(shard, id), h.maybe(expires)
+		p.PurchaseID, p.Expires = holdfastv1.PurchaseID(shard, id), h.maybe(expires)
 		r.Purchases = append(r.Purchases, p)
 		return nil
 	})
@@ -140,7 +140,7 @@ func (r *Rows) readChanges(ctx context.Context, h *History, shard string, tx pgx
 	_, err := pgx.ForEachRow(rows, []any{
 		&id, &c.RequestID, &c.Action, &c.Amount, &c.State, &c.Units, &expires, &created,
 	}, func() error {
-		c.PurchaseID, c.Expires, c.Created = worker.PurchaseID(shard, id), h.maybe(expires), h.at(created)
+		c.PurchaseID, c.Expires, c.Created = holdfastv1.PurchaseID(shard, id), h.maybe(expires), h.at(created)
 		r.Changes = append(r.Changes, c)
 		return nil
 	})

@@ -21,7 +21,6 @@ import (
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
 	"github.com/holdfast-io/holdfast/deploy/local"
 	"github.com/holdfast-io/holdfast/deploy/replay"
-	"github.com/holdfast-io/holdfast/worker"
 	"github.com/holdfast-io/holdfast/worker/ledger"
 )
 
@@ -204,7 +203,7 @@ func rows(ctx context.Context, shards []*ledger.Shard) iter.Seq2[replay.Row, err
 					continue
 				}
 				row := replay.Row{
-					PurchaseID: worker.PurchaseID(s.Name(), p.PurchaseID), ProductID: p.ProductID,
+					PurchaseID: holdfastv1.PurchaseID(s.Name(), p.PurchaseID), ProductID: p.ProductID,
 					RequestID: p.RequestID, Amount: p.Has(),
 				}
 				if !yield(row, err) || err != nil {

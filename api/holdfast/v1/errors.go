@@ -3,6 +3,8 @@
 package holdfastv1
 
 import (
+	"fmt"
+
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -123,6 +125,18 @@ func FieldError(reason, field, description string) error {
 		&errdetails.BadRequest{FieldViolations: []*errdetails.BadRequest_FieldViolation{
 			{Field: field, Description: description, Reason: reason},
 		}})
+}
+
+// PurchaseNotFound says that there is no purchase with an id.
+func PurchaseNotFound(id string) error {
+	return notFound(ReasonPurchaseNotFound, "purchase", id)
+}
+
+// OrderNotFound says that there is no order with an id.
+func OrderNotFound(id string) error { return notFound(ReasonOrderNotFound, "order", id) }
+
+func notFound(reason, kind, id string) error {
+	return Error(codes.NotFound, reason, fmt.Sprintf("%s_id: there is no %s %q", kind, kind, id), map[string]string{kind + "_id": id})
 }
 
 // Info returns the ErrorInfo of an error that holdfast made, or nil.
