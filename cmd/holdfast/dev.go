@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"time"
 
@@ -13,6 +14,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"github.com/holdfast-io/holdfast/deploy/local"
+	"github.com/holdfast-io/holdfast/worker/payment/simulated"
 )
 
 // stackFlags adds the flags of commands that start a local stack. Without a data
@@ -65,6 +67,12 @@ func newDev() *cobra.Command {
 func runDev(cmd *cobra.Command, cfg local.StackConfig) error {
 	startCtx, cancel := context.WithTimeout(cmd.Context(), time.Minute)
 	defer cancel()
+	provider, stop, err := serveSimulator(startCtx)
+	if err != nil {
+		return err
+	}
+	defer stop()
+	cfg.WorkerArgs = append(cfg.WorkerArgs, "--payment-simulator", provider)
 	s, err := local.StartStack(startCtx, cfg)
 	if err != nil {
 		return err
@@ -82,6 +90,23 @@ func runDev(cmd *cobra.Command, cfg local.StackConfig) error {
 	case <-s.Coordinator.Done():
 		return errors.New("the coordinator ended; see " + s.LogDir)
 	}
+}
+
+// serveSimulator serves a provider of payments that fails only when the payment method asks
+// for it, until it is stopped.
+func serveSimulator(ctx context.Context) (url string, stop func(), err error) {
+	server, err := simulated.NewServer(simulated.Faults{})
+	if err != nil {
+		return "", nil, err
+	}
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", nil, fmt.Errorf("payment simulator: %w", err)
+	}
+	serving, leave := context.WithCancel(context.WithoutCancel(ctx))
+	ended := make(chan struct{})
+	go func() { defer close(ended); _ = server.Run(serving, listener) }()
+	return "http://" + listener.Addr().String(), func() { leave(); <-ended }, nil
 }
 
 // writeDevSettings tells other commands of this user where the stack is.
@@ -115,6 +140,8 @@ func describe(out io.Writer, s *local.Stack) {
 Try:
   curl -s http://%[1]s/v1/products -d '{"product_id":"ticket","amount_in_storage":100}'
   curl -s http://%[1]s/v1/purchases -d '{"product_id":"ticket","amount":1,"customer_id":"ann","region":"%[3]s"}'
+
+Payments are simulated: payment_method "simulated", "simulated:decline", "simulated:slow" …
 
 The other commands (holdfast buy, status, audit …) find this stack by themselves.
 Ctrl-C stops it.
