@@ -31,7 +31,7 @@ func (s *service) CreateOrder(ctx context.Context, req *holdfastv1.CreateOrderRe
 	if err != nil {
 		return nil, err
 	}
-	return s.carryOut(ctx, until, req, opening)
+	return s.place(ctx, until, req, opening)
 }
 
 // sellForMoney sells an order of one line. Its request id is of its own kind: that of a
@@ -53,7 +53,7 @@ func (s *service) sellForMoney(ctx context.Context, req *holdfastv1.CreatePurcha
 		return nil, err
 	}
 	opening.RequestId = "\x01" + o.GetLines()[0].GetProductId() + "\x01" + o.GetRequestId()
-	order, err := s.carryOut(ctx, until, o, opening)
+	order, err := s.place(ctx, until, o, opening)
 	if err != nil {
 		return nil, errorOfLine(err)
 	}
@@ -68,23 +68,6 @@ func errorOfLine(err error) error {
 		}
 	}
 	return err
-}
-
-// carryOut places a complete order and goes on from there, unless it is only to be held.
-// What opens it is the order as it was asked for. Of an order that is over the next step
-// answers what it came to: a repetition is told no other outcome than the first call.
-func (s *service) carryOut(
-	ctx context.Context, until time.Time, req, opening *holdfastv1.CreateOrderRequest,
-) (*holdfastv1.Order, error) {
-	only := opening.GetHold() != nil // to be held
-	order, err := s.place(ctx, until, req, opening)
-	switch {
-	case err != nil || only || isDone(order):
-		return order, err
-	case isPaid(req):
-		return s.PayOrder(ctx, &holdfastv1.PayOrderRequest{OrderId: order.GetOrderId()})
-	}
-	return s.ConfirmOrder(ctx, &holdfastv1.ConfirmOrderRequest{OrderId: order.GetOrderId(), RequestId: req.GetRequestId()})
 }
 
 // merge makes one line of those of the same product, and orders them by product.
@@ -143,16 +126,6 @@ func isPaid(req *holdfastv1.CreateOrderRequest) bool {
 	})
 }
 
-// isDone tells that an order was confirmed, whatever has become of it since. One whose holds
-// have ended otherwise is told so by whoever is to confirm or pay it.
-func isDone(o *holdfastv1.Order) bool {
-	switch o.GetState() {
-	case holdfastv1.PurchaseState_PURCHASE_STATE_CONFIRMED, holdfastv1.PurchaseState_PURCHASE_STATE_RETURNED:
-		return true
-	}
-	return false
-}
-
 // completeOrder fills in what the caller left out, before the order is sent for the first
 // time: all of it is held first. It returns the order as it was asked for.
 func (s *service) completeOrder(
@@ -170,7 +143,9 @@ func (s *service) completeOrder(
 	return asked, s.fillHold(req.GetHold(), "")
 }
 
-// place stores the order, holds its lines, and says what became of it.
+// place stores the order, holds its lines, and has it finished unless it is only to be held.
+// What opens it is the order as it was asked for. Whoever closes it says what became of it:
+// a repetition is told no other outcome than the first call.
 func (s *service) place(
 	ctx context.Context, until time.Time, req, opening *holdfastv1.CreateOrderRequest,
 ) (*holdfastv1.Order, error) {
@@ -179,23 +154,27 @@ func (s *service) place(
 	if err != nil {
 		return nil, err
 	}
-	if !opened.GetOpen() {
-		return s.GetOrder(ctx, &holdfastv1.GetOrderRequest{OrderId: opened.GetOrderId()})
+	closing := &workerv1.CloseOrderRequest{
+		OrderId: opened.GetOrderId(), Failure: &holdfastv1.OrderFailure{}, Finish: opening.GetHold() == nil,
 	}
-	failure := &holdfastv1.OrderFailure{}
 	for _, line := range req.GetLines() {
+		if !opened.GetOpen() {
+			break
+		}
 		err := s.holdLine(ctx, until, opened.GetOrderId(), req, line)
 		if isTransient(err) {
 			return nil, err // the order stays open, and a repetition goes on here
 		}
 		if err != nil {
-			failure.Lines = append(failure.Lines, &holdfastv1.LineFailure{
+			closing.Failure.Lines = append(closing.Failure.Lines, &holdfastv1.LineFailure{
 				ProductId: line.GetProductId(), Status: status.Convert(err).Proto(),
 			})
 		}
 	}
-	return ofWorker(ctx, s, until, req.GetCustomerId(),
-		&workerv1.CloseOrderRequest{OrderId: opened.GetOrderId(), Failure: failure}, workerv1.WorkerServiceClient.CloseOrder)
+	if isPaid(req) && closing.GetFinish() {
+		return ofProvider(ctx, s, until, opened.GetOrderId(), closing, workerv1.NewWorkerServiceClient, workerv1.WorkerServiceClient.CloseOrder)
+	}
+	return ofWorker(ctx, s, until, req.GetCustomerId(), closing, workerv1.WorkerServiceClient.CloseOrder)
 }
 
 // isTransient tells what may be otherwise when it is repeated.
@@ -228,8 +207,7 @@ func (s *service) GetOrder(ctx context.Context, req *holdfastv1.GetOrderRequest)
 	return ask(ctx, s, req.GetOrderId(), req, holdfastv1.NewOrderServiceClient, holdfastv1.OrderServiceClient.GetOrder)
 }
 
-// PayOrder has no attempt shorter than the caller's patience: the time is the provider's.
-func (s *service) PayOrder(ctx context.Context, req *holdfastv1.PayOrderRequest) (order *holdfastv1.Order, err error) {
+func (s *service) PayOrder(ctx context.Context, req *holdfastv1.PayOrderRequest) (*holdfastv1.Order, error) {
 	if err := s.check(req); err != nil {
 		return nil, err
 	}
@@ -237,10 +215,19 @@ func (s *service) PayOrder(ctx context.Context, req *holdfastv1.PayOrderRequest)
 	if err := s.router.findID(ctx, until, req); err != nil {
 		return nil, err
 	}
-	err = s.router.call(ctx, until, req.GetOrderId(), &way{}, func(p *peer, _ time.Time) (err error) {
+	return ofProvider(ctx, s, until, req.GetOrderId(), req, holdfastv1.NewOrderServiceClient, holdfastv1.OrderServiceClient.PayOrder)
+}
+
+// ofProvider has a worker answer what a provider of payments is asked for. No attempt is
+// shorter than the caller's patience: the time is the provider's.
+func ofProvider[Client, Req any](
+	ctx context.Context, s *service, until time.Time, key string, req Req, client func(grpc.ClientConnInterface) Client,
+	method func(Client, context.Context, Req, ...grpc.CallOption) (*holdfastv1.Order, error),
+) (order *holdfastv1.Order, err error) {
+	err = s.router.call(ctx, until, key, &way{}, func(p *peer, _ time.Time) (err error) {
 		ctx, cancel := p.attempt(ctx, until)
 		defer cancel()
-		order, err = holdfastv1.NewOrderServiceClient(p.conn).PayOrder(ctx, req)
+		order, err = method(client(p.conn), ctx, req)
 		return err
 	})
 	return order, err

@@ -11,11 +11,11 @@ import (
 	"github.com/holdfast-io/holdfast/coordinator"
 )
 
-// placed is the one order of a shop, which was placed before, and what it came to when it
-// is paid or confirmed.
+// placed is the one order of a shop, which was placed before: what closing it comes to, and
+// how that was asked for.
 type placed struct {
-	state   holdfastv1.PurchaseState
 	outcome error
+	closing *workerv1.CloseOrderRequest
 }
 
 type orders struct {
@@ -23,62 +23,55 @@ type orders struct {
 	shop *shop
 }
 
-func (o orders) answer() *holdfastv1.Order {
-	return &holdfastv1.Order{OrderId: "eu-1", State: o.shop.order.state, Purchases: []*holdfastv1.Purchase{{State: o.shop.order.state}}}
-}
-
-func (o orders) GetOrder(context.Context, *holdfastv1.GetOrderRequest) (*holdfastv1.Order, error) {
-	return o.answer(), nil
-}
-
 func (o orders) PayOrder(context.Context, *holdfastv1.PayOrderRequest) (*holdfastv1.Order, error) {
-	return o.answer(), o.shop.order.outcome
-}
-
-func (o orders) ConfirmOrder(context.Context, *holdfastv1.ConfirmOrderRequest) (*holdfastv1.Order, error) {
-	return o.answer(), o.shop.order.outcome
+	return &holdfastv1.Order{OrderId: "eu-1"}, nil
 }
 
 func (f forCoordinators) OpenOrder(context.Context, *workerv1.OpenOrderRequest) (*workerv1.OpenOrderResponse, error) {
 	return &workerv1.OpenOrderResponse{OrderId: "eu-1"}, nil
 }
 
+func (f forCoordinators) CloseOrder(_ context.Context, req *workerv1.CloseOrderRequest) (*holdfastv1.Order, error) {
+	f.shop.order.closing = req
+	return &holdfastv1.Order{OrderId: "eu-1", Purchases: []*holdfastv1.Purchase{{PurchaseId: "eu-2"}}}, f.shop.order.outcome
+}
+
 // Whoever did not get his answer asks again, and must not take an order that was declined
-// for one that he has.
+// for one that he has. What was placed before is not held once more.
 func TestRepeatedOrderIsToldItsOutcome(t *testing.T) {
-	failed := func(reason string) error { return holdfastv1.Error(codes.FailedPrecondition, reason, "no", nil) }
 	f := openFront(t, coordinator.Config{}, "w1")
 	price := &holdfastv1.Money{CurrencyCode: "EUR", MinorUnits: 5}
-	for name, tt := range map[string]struct {
-		was   placed
-		price *holdfastv1.Money
-		want  string
-	}{
-		"declined":          {placed{holdfastv1.PurchaseState_PURCHASE_STATE_CANCELLED, failed(holdfastv1.ReasonPaymentDeclined)}, price, holdfastv1.ReasonPaymentDeclined},
-		"expired":           {placed{holdfastv1.PurchaseState_PURCHASE_STATE_EXPIRED, failed(holdfastv1.ReasonHoldExpired)}, price, holdfastv1.ReasonHoldExpired},
-		"expired, free":     {placed{holdfastv1.PurchaseState_PURCHASE_STATE_EXPIRED, failed(holdfastv1.ReasonHoldExpired)}, nil, holdfastv1.ReasonHoldExpired},
-		"confirmed":         {placed{holdfastv1.PurchaseState_PURCHASE_STATE_CONFIRMED, failed("asked again")}, price, ""},
-		"returned":          {placed{holdfastv1.PurchaseState_PURCHASE_STATE_RETURNED, failed("asked again")}, price, ""},
-		"held, now it goes": {placed{holdfastv1.PurchaseState_PURCHASE_STATE_HELD, nil}, price, ""},
-	} {
-		t.Run(name, func(t *testing.T) {
-			f.shop.order = &tt.was
-			_, err := f.orders.CreateOrder(t.Context(), &holdfastv1.CreateOrderRequest{
-				Lines:      []*holdfastv1.OrderLine{{ProductId: "p", Amount: 1, UnitPrice: tt.price}},
-				CustomerId: "ann", Region: "eu", PaymentMethod: "simulated", RequestId: "r",
-			})
-			if got := holdfastv1.Reason(err); got != tt.want || (err == nil) != (tt.want == "") {
-				t.Errorf("told %v, want %q", err, tt.want)
+	for _, reason := range []string{"", holdfastv1.ReasonPaymentDeclined, holdfastv1.ReasonHoldExpired} {
+		for _, price := range []*holdfastv1.Money{nil, price} {
+			for _, hold := range []*holdfastv1.Hold{nil, {}} {
+				was := &placed{}
+				if reason != "" {
+					was.outcome = holdfastv1.Error(codes.FailedPrecondition, reason, "no", nil)
+				}
+				f.shop.order = was
+				wantOutcome := func(err error) {
+					t.Helper()
+					if got := holdfastv1.Reason(err); got != reason || (err == nil) != (reason == "") {
+						t.Errorf("told %v, want %q", err, reason)
+					}
+					if was.closing.GetFinish() != (hold == nil) || len(was.closing.GetFailure().GetLines()) > 0 || was.closing.GetOrderId() != "eu-1" {
+						t.Errorf("hold %v: closed with %v", hold, was.closing)
+					}
+				}
+				_, err := f.orders.CreateOrder(t.Context(), &holdfastv1.CreateOrderRequest{
+					Lines:      []*holdfastv1.OrderLine{{ProductId: "p", Amount: 1, UnitPrice: price}},
+					CustomerId: "ann", Region: "eu", PaymentMethod: "simulated", RequestId: "r", Hold: hold,
+				})
+				wantOutcome(err)
+				if price == nil {
+					continue
+				}
+				_, err = f.purchases.CreatePurchase(t.Context(), &holdfastv1.CreatePurchaseRequest{
+					ProductId: "p", Amount: 1, UnitPrice: price, CustomerId: "ann", Region: "eu", PaymentMethod: "simulated",
+					RequestId: "r", Hold: hold,
+				})
+				wantOutcome(err)
 			}
-			if tt.price == nil {
-				return
-			}
-			_, err = f.purchases.CreatePurchase(t.Context(), &holdfastv1.CreatePurchaseRequest{
-				ProductId: "p", Amount: 1, UnitPrice: tt.price, CustomerId: "ann", Region: "eu", PaymentMethod: "simulated", RequestId: "r",
-			})
-			if got := holdfastv1.Reason(err); got != tt.want || (err == nil) != (tt.want == "") {
-				t.Errorf("purchase: told %v, want %q", err, tt.want)
-			}
-		})
+		}
 	}
 }

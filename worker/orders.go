@@ -44,7 +44,7 @@ func (s *service) openOrder(ctx context.Context, req *workerv1.OpenOrderRequest)
 	}
 	stored, err := sh.OpenOrder(ctx, ledger.Order{
 		OrderID: orderID(o.GetRegion(), o.GetRequestId()), RequestID: o.GetRequestId(), CustomerID: o.GetCustomerId(),
-		PaymentMethod: o.GetPaymentMethod(), Content: content,
+		PaymentMethod: o.GetPaymentMethod(), Currency: currency(o), Content: content,
 	})
 	if err != nil {
 		return nil, s.orderStatus(ctx, sh.Name(), "", err)
@@ -52,10 +52,24 @@ func (s *service) openOrder(ctx context.Context, req *workerv1.OpenOrderRequest)
 	id := holdfastv1.PurchaseID(sh.Name(), stored.OrderID)
 	if stored.State == ledger.OrderFailed {
 		// Whoever had it fail may have been killed before he gave its lines back.
-		s.giveBackAll(ctx, s.lanes.byShard[sh.Name()], sh, stored.OrderID)
+		o, err := sh.WholeOrder(ctx, stored.OrderID)
+		if err != nil {
+			return nil, s.orderStatus(ctx, sh.Name(), id, err)
+		}
+		s.giveBackAll(ctx, sh, o)
 		return nil, orderFailed(id, stored.Failure)
 	}
 	return &workerv1.OpenOrderResponse{OrderId: id, Open: stored.State == ledger.OrderOpen}, nil
+}
+
+// currency is that of an order's prices, which is the same for all.
+func currency(o *holdfastv1.CreateOrderRequest) string {
+	for _, line := range o.GetLines() {
+		if code := line.GetUnitPrice().GetCurrencyCode(); code != "" {
+			return code
+		}
+	}
+	return ""
 }
 
 // contentOf is what tells an order from others: all of it but the end of its hold, which is
@@ -103,9 +117,9 @@ func (s *service) holdLine(ctx context.Context, req *workerv1.HoldLineRequest) (
 }
 
 // closeOrder places an order, or has it fail and gives back what is held of it. Whoever
-// closes it first decides.
+// closes it first decides. A placed order that is not only to be held goes on from there.
 func (s *service) closeOrder(ctx context.Context, req *workerv1.CloseOrderRequest) (*holdfastv1.Order, error) {
-	l, sh, id, err := s.findOrder(req.GetOrderId())
+	sh, id, err := s.findOrder(req.GetOrderId())
 	if err != nil {
 		return nil, err
 	}
@@ -116,30 +130,53 @@ func (s *service) closeOrder(ctx context.Context, req *workerv1.CloseOrderReques
 			return nil, s.status(ctx, "", err)
 		}
 	}
-	closed, err := sh.CloseOrder(ctx, id, state, failure)
-	if err != nil {
+	o, err := sh.CloseOrder(ctx, id, state, failure, req.GetFinish())
+	switch {
+	case err != nil:
 		return nil, s.orderStatus(ctx, sh.Name(), req.GetOrderId(), err)
+	case o.State == ledger.OrderFailed:
+		s.giveBackAll(ctx, sh, o)
+		return nil, orderFailed(req.GetOrderId(), o.Failure)
+	case !req.GetFinish() || isDone(o):
+		return order(sh.Name(), o), nil
+	case priceOf(o) > 0:
+		return s.pay(ctx, sh, o)
 	}
-	if closed.State == ledger.OrderFailed {
-		s.giveBackAll(ctx, l, sh, id)
-		return nil, orderFailed(req.GetOrderId(), closed.Failure)
+	return s.changeOrder(ctx, sh, o, ledger.Confirm, o.RequestID)
+}
+
+// isDone tells that an order was confirmed, whatever has become of it since. One whose holds
+// have ended otherwise is told so when it is confirmed, or paid.
+func isDone(o *ledger.WholeOrder) bool {
+	state := stateOf(o.Purchases)
+	return state == holdfastv1.PurchaseState_PURCHASE_STATE_CONFIRMED || state == holdfastv1.PurchaseState_PURCHASE_STATE_RETURNED
+}
+
+// priceOf is what a placed order costs, in the smallest unit of its currency.
+func priceOf(o *ledger.WholeOrder) (minorUnits int64) {
+	for _, p := range o.Purchases {
+		if p.UnitPrice != nil {
+			minorUnits += p.Amount * *p.UnitPrice
+		}
 	}
-	return s.order(ctx, sh, closed)
+	return minorUnits
 }
 
 // giveBackAll cancels what is still held of an order that has failed. What cannot be
 // cancelled now expires.
-func (s *service) giveBackAll(ctx context.Context, l *lane, sh *ledger.Shard, id uuid.UUID) {
-	purchases, err := sh.PurchasesOfOrder(ctx, id)
-	for _, p := range purchases {
-		if p.State == ledger.Held && err == nil {
-			_, err = await(ctx, &l.changes, []ledger.Change{{
-				PurchaseID: p.PurchaseID, Action: ledger.Cancel, RequestID: failedRequest, OrderID: &id,
-			}})
+func (s *service) giveBackAll(ctx context.Context, sh *ledger.Shard, o *ledger.WholeOrder) {
+	for _, p := range o.Purchases {
+		if p.State != ledger.Held {
+			continue
 		}
-	}
-	if err != nil {
-		s.log.Warn("failed order not given back, its holds will expire", "order", holdfastv1.PurchaseID(sh.Name(), id), "error", err)
+		_, err := await(ctx, &s.lanes.byShard[sh.Name()].changes, []ledger.Change{{
+			PurchaseID: p.PurchaseID, Action: ledger.Cancel, RequestID: failedRequest, OrderID: &o.OrderID,
+		}})
+		if err != nil {
+			s.log.Warn("failed order not given back, its holds will expire",
+				"order", holdfastv1.PurchaseID(sh.Name(), o.OrderID), "error", err)
+			return
+		}
 	}
 }
 
@@ -152,72 +189,76 @@ const (
 )
 
 func (s *service) GetOrder(ctx context.Context, req *holdfastv1.GetOrderRequest) (*holdfastv1.Order, error) {
-	_, sh, id, err := s.findOrder(req.GetOrderId())
+	sh, o, err := s.wholeOrder(ctx, req.GetOrderId())
 	if err != nil {
 		return nil, err
 	}
-	o, err := sh.Order(ctx, id)
-	if err != nil {
-		return nil, s.orderStatus(ctx, sh.Name(), req.GetOrderId(), err)
-	}
-	return s.order(ctx, sh, o)
+	return order(sh.Name(), o), nil
 }
 
 func (s *service) ConfirmOrder(ctx context.Context, req *holdfastv1.ConfirmOrderRequest) (*holdfastv1.Order, error) {
-	return s.changeOrder(ctx, req.GetOrderId(), ledger.Confirm, req.GetRequestId())
+	return s.changePlaced(ctx, req.GetOrderId(), ledger.Confirm, req.GetRequestId())
 }
 
 func (s *service) CancelOrder(ctx context.Context, req *holdfastv1.CancelOrderRequest) (*holdfastv1.Order, error) {
-	return s.changeOrder(ctx, req.GetOrderId(), ledger.Cancel, req.GetRequestId())
+	return s.changePlaced(ctx, req.GetOrderId(), ledger.Cancel, req.GetRequestId())
+}
+
+func (s *service) changePlaced(ctx context.Context, orderID string, action ledger.Action, requestID string) (*holdfastv1.Order, error) {
+	sh, o, err := s.wholeOrder(ctx, orderID)
+	switch {
+	case err != nil:
+		return nil, err
+	case o.State != ledger.OrderPlaced:
+		return nil, notPlaced(orderID)
+	}
+	return s.changeOrder(ctx, sh, o, action, requestID)
+}
+
+func notPlaced(orderID string) error {
+	return holdfastv1.Error(codes.FailedPrecondition, holdfastv1.ReasonOrderNotPlaced,
+		"order_id: the order is not placed: repeat CreateOrder with its request_id", map[string]string{"order_id": orderID})
 }
 
 // changeOrder does the same to all purchases of a placed order, in one transaction.
-func (s *service) changeOrder(ctx context.Context, orderID string, action ledger.Action, requestID string) (*holdfastv1.Order, error) {
-	l, sh, id, err := s.findOrder(orderID)
+func (s *service) changeOrder(
+	ctx context.Context, sh *ledger.Shard, o *ledger.WholeOrder, action ledger.Action, requestID string,
+) (*holdfastv1.Order, error) {
+	set := make([]ledger.Change, len(o.Purchases))
+	for i, p := range o.Purchases {
+		set[i] = ledger.Change{PurchaseID: p.PurchaseID, Action: action, RequestID: requestID, OrderID: &o.OrderID}
+	}
+	changed, err := await(ctx, &s.lanes.byShard[sh.Name()].changes, set)
 	if err != nil {
-		return nil, err
+		return nil, s.orderStatus(ctx, sh.Name(), holdfastv1.PurchaseID(sh.Name(), o.OrderID), err)
 	}
-	o, err := sh.Order(ctx, id)
-	if err != nil {
-		return nil, s.orderStatus(ctx, sh.Name(), orderID, err)
-	}
-	if o.State != ledger.OrderPlaced {
-		return nil, holdfastv1.Error(codes.FailedPrecondition, holdfastv1.ReasonOrderNotPlaced,
-			"order_id: the order is not placed: repeat CreateOrder with its request_id", map[string]string{"order_id": orderID})
-	}
-	if err := s.changeAll(ctx, l, sh, id, action, requestID); err != nil {
-		return nil, err
-	}
-	return s.order(ctx, sh, o)
-}
-
-// changeAll does the same to all purchases of an order, in one transaction.
-func (s *service) changeAll(ctx context.Context, l *lane, sh *ledger.Shard, id uuid.UUID, action ledger.Action, requestID string) error {
-	orderID := holdfastv1.PurchaseID(sh.Name(), id)
-	purchases, err := sh.PurchasesOfOrder(ctx, id)
-	if err != nil {
-		return s.orderStatus(ctx, sh.Name(), orderID, err)
-	}
-	set := make([]ledger.Change, len(purchases))
-	for i, p := range purchases {
-		set[i] = ledger.Change{PurchaseID: p.PurchaseID, Action: action, RequestID: requestID, OrderID: &id}
-	}
-	changed, err := await(ctx, &l.changes, set)
-	if err != nil {
-		return s.orderStatus(ctx, sh.Name(), orderID, err)
-	}
+	after := *o
+	after.Purchases = make([]*ledger.Purchase, len(changed))
 	for i, c := range changed {
 		if c.Err != nil {
-			return changeStatus(holdfastv1.PurchaseID(sh.Name(), set[i].PurchaseID), c)
+			return nil, changeStatus(holdfastv1.PurchaseID(sh.Name(), set[i].PurchaseID), c)
 		}
+		after.Purchases[i] = c.Purchase
 	}
-	return nil
+	return order(sh.Name(), &after), nil
 }
 
-// findOrder finds the lane and the shard that an order id names.
-func (s *service) findOrder(orderID string) (*lane, *ledger.Shard, uuid.UUID, error) {
+// findOrder finds the shard that an order id names.
+func (s *service) findOrder(orderID string) (*ledger.Shard, uuid.UUID, error) {
 	region, id, err := s.locate(orderID, holdfastv1.OrderNotFound)
-	return s.lanes.byShard[region], s.shard(region), id, err
+	return s.shard(region), id, err
+}
+
+func (s *service) wholeOrder(ctx context.Context, orderID string) (*ledger.Shard, *ledger.WholeOrder, error) {
+	sh, id, err := s.findOrder(orderID)
+	if err != nil {
+		return nil, nil, err
+	}
+	o, err := sh.WholeOrder(ctx, id)
+	if err != nil {
+		return nil, nil, s.orderStatus(ctx, sh.Name(), orderID, err)
+	}
+	return sh, o, nil
 }
 
 // orderStatus is what callers see of an error of a shard about an order.
@@ -250,27 +291,19 @@ func orderFailed(orderID string, failure []byte) error {
 }
 
 // order is an order as callers see it, with its purchases and its payment.
-func (s *service) order(ctx context.Context, sh *ledger.Shard, o *ledger.Order) (*holdfastv1.Order, error) {
-	id := holdfastv1.PurchaseID(sh.Name(), o.OrderID)
-	purchases, err := sh.PurchasesOfOrder(ctx, o.OrderID)
-	if err != nil {
-		return nil, s.orderStatus(ctx, sh.Name(), id, err)
-	}
+func order(region string, o *ledger.WholeOrder) *holdfastv1.Order {
 	answer := &holdfastv1.Order{
-		OrderId: id, CustomerId: o.CustomerID, Region: sh.Name(), PaymentMethod: o.PaymentMethod, RequestId: o.RequestID,
-		CreateTime: timestamppb.New(o.CreateTime), State: stateOf(purchases),
+		OrderId: holdfastv1.PurchaseID(region, o.OrderID), CustomerId: o.CustomerID, Region: region,
+		PaymentMethod: o.PaymentMethod, RequestId: o.RequestID, CreateTime: timestamppb.New(o.CreateTime),
+		State: stateOf(o.Purchases),
 	}
-	for _, p := range purchases {
-		answer.Purchases = append(answer.Purchases, purchase(sh.Name(), p))
+	for _, p := range o.Purchases {
+		answer.Purchases = append(answer.Purchases, purchase(region, p))
 	}
-	p, err := sh.Payment(ctx, o.OrderID)
-	switch {
-	case err == nil:
-		answer.Payment = paymentOf(p)
-	case !errors.Is(err, ledger.ErrNotFound):
-		return nil, s.orderStatus(ctx, sh.Name(), id, err)
+	if o.Payment != nil {
+		answer.Payment = paymentOf(o.Payment)
 	}
-	return answer, nil
+	return answer
 }
 
 // stateOf is the state of purchases together. They are held, confirmed and cancelled

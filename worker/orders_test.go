@@ -64,6 +64,20 @@ func (s *till) await(t *testing.T, key string, so func(simulated.Entry) bool) {
 	t.Fatalf("%s: the till says %+v", key, last)
 }
 
+// find looks a payment up in the till's books.
+func (s *till) find(t *testing.T, key string) (found simulated.Entry, ok bool) {
+	t.Helper()
+	for e, err := range s.client.Ledger(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e.Key == key {
+			found, ok = e, true
+		}
+	}
+	return found, ok
+}
+
 const euros = "EUR"
 
 func line(product string, amount, price int64) *holdfastv1.OrderLine {
@@ -78,6 +92,13 @@ func line(product string, amount, price int64) *holdfastv1.OrderLine {
 func (n *node) place(
 	ctx context.Context, request, method string, lasts time.Duration, lines ...*holdfastv1.OrderLine,
 ) (*holdfastv1.Order, error) {
+	return n.order(ctx, false, request, method, lasts, lines...)
+}
+
+// order does it, and has a placed order finished or not.
+func (n *node) order(
+	ctx context.Context, finish bool, request, method string, lasts time.Duration, lines ...*holdfastv1.OrderLine,
+) (*holdfastv1.Order, error) {
 	o := &holdfastv1.CreateOrderRequest{
 		Lines: lines, CustomerId: "ann", Region: "eu", PaymentMethod: method, RequestId: request,
 	}
@@ -85,12 +106,12 @@ func (n *node) place(
 	if err != nil {
 		return nil, err
 	}
-	if !opened.GetOpen() {
-		return n.GetOrder(ctx, &holdfastv1.GetOrderRequest{OrderId: opened.GetOrderId()})
-	}
 	failure := &holdfastv1.OrderFailure{}
 	hold := &holdfastv1.Hold{Expiration: &holdfastv1.Hold_ExpireTime{ExpireTime: timestamppb.New(time.Now().Add(lasts))}}
 	for _, l := range lines {
+		if !opened.GetOpen() {
+			break
+		}
 		_, err := n.workers.HoldLine(ctx, &workerv1.HoldLineRequest{
 			OrderId: opened.GetOrderId(), UnitPrice: l.GetUnitPrice(), Line: &holdfastv1.CreatePurchaseRequest{
 				ProductId: l.GetProductId(), Amount: l.GetAmount(), CustomerId: "ann", Region: "eu", PaymentMethod: method,
@@ -101,7 +122,7 @@ func (n *node) place(
 			failure.Lines = append(failure.Lines, &holdfastv1.LineFailure{ProductId: l.GetProductId()})
 		}
 	}
-	return n.workers.CloseOrder(ctx, &workerv1.CloseOrderRequest{OrderId: opened.GetOrderId(), Failure: failure})
+	return n.workers.CloseOrder(ctx, &workerv1.CloseOrderRequest{OrderId: opened.GetOrderId(), Failure: failure, Finish: finish})
 }
 
 func (n *node) mustPlace(t *testing.T, request, method string, lasts time.Duration, lines ...*holdfastv1.OrderLine) *holdfastv1.Order {
@@ -219,7 +240,7 @@ func TestMoneyFollowsUnits(t *testing.T) {
 
 	gone := a.mustPlace(t, "cancelled", "simulated:ok", time.Hour, line(p, 4, 250))
 	sh, _, id := shardOf(t, c, gone)
-	if _, err := sh.BeginPayment(ctx, id, 1, "simulated:ok", euros); err != nil {
+	if _, err := sh.BeginPayment(ctx, id); err != nil {
 		t.Fatal(err)
 	}
 	_, err = a.ConfirmOrder(ctx, &holdfastv1.ConfirmOrderRequest{OrderId: gone.GetOrderId(), RequestId: "c"})
@@ -253,12 +274,12 @@ func TestCrashBetweenStepsOfAPayment(t *testing.T) {
 			o := a.mustPlace(t, name, "simulated:ok", lasts, line(p, 2, 300))
 			sh, sold, id := shardOf(t, c, o)
 			if last >= 1 {
-				stored, err := sh.BeginPayment(ctx, id, 1, "simulated:ok", euros)
-				if err != nil {
-					t.Fatal(err)
+				stored, err := sh.BeginPayment(ctx, id)
+				if err != nil || stored.Payment == nil {
+					t.Fatal(stored, err)
 				}
 				asked := payment.Payment{
-					Key: o.GetOrderId(), Method: "ok", Begun: stored.CreateTime, Money: payment.Money{Currency: euros, MinorUnits: 600},
+					Key: o.GetOrderId(), Method: "ok", Begun: stored.Payment.CreateTime, Money: payment.Money{Currency: euros, MinorUnits: 600},
 				}
 				if last >= 2 {
 					if _, err := money.client.Authorize(ctx, asked); err != nil {
@@ -288,6 +309,97 @@ func TestCrashBetweenStepsOfAPayment(t *testing.T) {
 		}
 	}
 	a.wantAvailable(t, p, 1000-8)
+}
+
+// The last step of an order does all that is left of it, and does it once however often it
+// is asked for.
+func TestLastStepFinishesAnOrder(t *testing.T) {
+	c, money := newCluster(t), newTill(t)
+	a := c.start(t, "a", money.pays)
+	p, ctx := a.create(t, 1000), t.Context()
+	for range 2 {
+		paid, err := a.order(ctx, true, "paid", "simulated:ok", time.Hour, line(p, 3, 250))
+		if err != nil || paid.GetState() != isConfirmed || paid.GetPayment().GetAmount().GetMinorUnits() != 750 {
+			t.Errorf("paid: %v, %v", paid, err)
+		}
+		money.await(t, paid.GetOrderId(), func(e simulated.Entry) bool { return e.Captured == 750 })
+		free, err := a.order(ctx, true, "free", "", time.Hour, line(p, 2, 0))
+		if err != nil || free.GetState() != isConfirmed || free.GetPayment() != nil {
+			t.Errorf("free: %v, %v", free, err)
+		}
+		_, err = a.order(ctx, true, "declined", "simulated:decline", time.Hour, line(p, 4, 250))
+		wantReason(t, err, holdfastv1.ReasonPaymentDeclined)
+		_, err = a.order(ctx, true, "ended", "simulated:ok", -time.Second, line(p, 4, 250))
+		wantReason(t, err, holdfastv1.ReasonHoldExpired)
+	}
+	a.wantAvailable(t, p, 1000-5)
+
+	held := a.mustPlace(t, "held", "simulated:ok", time.Hour, line(p, 5, 250))
+	if _, err := a.CancelOrder(ctx, &holdfastv1.CancelOrderRequest{OrderId: held.GetOrderId(), RequestId: "x"}); err != nil {
+		t.Fatal(err)
+	}
+	_, err := a.order(ctx, true, "held", "simulated:ok", time.Hour, line(p, 5, 250))
+	wantReason(t, err, holdfastv1.ReasonHoldExpired)
+	back, err := a.order(ctx, true, "paid", "simulated:ok", time.Hour, line(p, 3, 250))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = a.ReturnPurchase(ctx, &holdfastv1.ReturnPurchaseRequest{PurchaseId: back.GetPurchases()[0].GetPurchaseId(), RequestId: "b"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	back, err = a.order(ctx, true, "paid", "simulated:ok", time.Hour, line(p, 3, 250))
+	if err != nil || back.GetState() != holdfastv1.PurchaseState_PURCHASE_STATE_RETURNED {
+		t.Errorf("repeated after it was returned: %v, %v", back, err)
+	}
+	if e, ok := money.find(t, held.GetOrderId()); ok {
+		t.Errorf("the provider was asked about a cancelled order: %+v", e)
+	}
+}
+
+// A capture whose provider does not answer holds up no other one.
+func TestStuckTaskHoldsUpNoOther(t *testing.T) {
+	c, money := newCluster(t), newTill(t)
+	stuck := &stuckCapture{Provider: money.client, release: make(chan struct{})}
+	providers, err := payment.NewProviders(map[string]payment.Provider{"simulated": stuck})
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := c.start(t, "a", func(cfg *Config) { cfg.Providers = providers })
+	p := a.create(t, 1000)
+	first := a.mustPlace(t, "first", "simulated:ok", time.Hour, line(p, 1, 5))
+	stuck.key = first.GetOrderId()
+	for _, o := range []*holdfastv1.Order{first, a.mustPlace(t, "second", "simulated:ok", time.Hour, line(p, 1, 7))} {
+		if _, err := a.pay(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+		if o != first {
+			money.await(t, o.GetOrderId(), func(e simulated.Entry) bool { return e.Captured == 7 })
+		}
+	}
+	if e, _ := money.find(t, first.GetOrderId()); e.Captured != 0 {
+		t.Fatalf("was not stuck: %+v", e)
+	}
+	close(stuck.release)
+	money.await(t, first.GetOrderId(), func(e simulated.Entry) bool { return e.Captured == 5 })
+}
+
+// stuckCapture is a provider that does not answer one capture until it is released.
+type stuckCapture struct {
+	payment.Provider
+	key     string
+	release chan struct{}
+}
+
+func (s *stuckCapture) Capture(ctx context.Context, p payment.Payment, minorUnits int64) error {
+	if p.Key == s.key {
+		select {
+		case <-s.release:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return s.Provider.Capture(ctx, p, minorUnits)
 }
 
 // A provider that takes its time, and whose answers are lost, holds up nobody else, and

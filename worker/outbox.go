@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
-	"golang.org/x/sync/errgroup"
 
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
 	"github.com/holdfast-io/holdfast/worker/ledger"
@@ -17,8 +19,7 @@ import (
 
 const (
 	outboxInterval = 200 * time.Millisecond // between looks, when this worker has written nothing itself
-	outboxBatch    = 64                     // tasks that are read at once
-	outboxAtOnce   = 16                     // tasks that providers are asked for at once
+	outboxAtOnce   = 256                    // tasks that providers are asked for at once
 	maxOutboxPause = time.Minute            // until a task that failed is tried again
 	taskTimeout    = 30 * time.Second
 )
@@ -38,38 +39,50 @@ func newOutbox(s *ledger.Shard, providers payment.Providers, log hclog.Logger) *
 
 func (o *outbox) wake() { poke(o.woken) }
 
-// run does tasks until ctx ends.
+// run does tasks until ctx ends. No task waits for a provider that is slow to do another
+// one.
 func (o *outbox) run(ctx context.Context) {
 	tick := time.NewTicker(outboxInterval)
 	defer tick.Stop()
+	var tasks sync.WaitGroup
+	defer tasks.Wait()
+	underWay, done := map[int64]bool{}, make(chan int64, outboxAtOnce)
 	for ctx.Err() == nil {
-		if o.doSome(ctx) == outboxBatch {
-			continue
+		for _, t := range o.due(ctx, underWay) {
+			underWay[t.TaskID] = true
+			tasks.Go(func() { o.do(ctx, t); done <- t.TaskID })
 		}
-		select {
-		case <-ctx.Done():
-		case <-tick.C:
-		case <-o.woken:
+		full := len(underWay) == outboxAtOnce
+		for again := false; !again; {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+				again = true
+			case <-o.woken:
+				again = true
+			case id := <-done:
+				delete(underWay, id)
+				again = full
+			}
 		}
 	}
 }
 
-// doSome does the tasks that are due, and returns how many those were.
-func (o *outbox) doSome(ctx context.Context) int {
+// due reads the tasks that are to be done next, as many as may be.
+func (o *outbox) due(ctx context.Context, underWay map[int64]bool) []ledger.Task {
+	room := outboxAtOnce - len(underWay)
+	if room == 0 {
+		return nil
+	}
 	limited, cancel := context.WithTimeout(ctx, batchTimeout)
-	tasks, err := o.shard.DueTasks(limited, outboxBatch)
-	cancel()
+	defer cancel()
+	tasks, err := o.shard.DueTasks(limited, room, slices.AppendSeq([]int64{}, maps.Keys(underWay)))
 	if err != nil && ctx.Err() == nil {
 		o.log.Warn("payment tasks not read", "error", err)
 		pause(ctx, dutyPause)
 	}
-	var all errgroup.Group
-	all.SetLimit(outboxAtOnce)
-	for _, t := range tasks {
-		all.Go(func() error { o.do(ctx, t); return nil })
-	}
-	_ = all.Wait()
-	return len(tasks)
+	return tasks
 }
 
 // do does one task and stores how that went. When it is killed in between, the next one

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
-	"google.golang.org/protobuf/proto"
 
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
 	"github.com/holdfast-io/holdfast/worker/ledger"
@@ -27,76 +26,54 @@ import (
 // PayOrder has a held order paid, and confirms it. Whoever calls it again goes on where the
 // last one was.
 func (s *service) PayOrder(ctx context.Context, req *holdfastv1.PayOrderRequest) (*holdfastv1.Order, error) {
-	l, sh, id, err := s.findOrder(req.GetOrderId())
+	sh, id, err := s.findOrder(req.GetOrderId())
 	if err != nil {
 		return nil, err
 	}
-	o, err := sh.Order(ctx, id)
-	if err != nil {
+	o, err := sh.BeginPayment(ctx, id)
+	switch {
+	case err != nil:
 		return nil, s.orderStatus(ctx, sh.Name(), req.GetOrderId(), err)
+	case o.State != ledger.OrderPlaced:
+		return nil, notPlaced(req.GetOrderId())
+	case priceOf(o) == 0:
+		return nil, holdfastv1.FieldError(holdfastv1.ReasonInvalidField, "order_id", "the order has no price: confirm it")
 	}
-	p, err := s.beginPayment(ctx, sh, o)
-	if err != nil {
-		return nil, err
+	return s.pay(ctx, sh, o)
+}
+
+// pay goes on with an order whose payment has begun, unless a hold had ended before.
+func (s *service) pay(ctx context.Context, sh *ledger.Shard, o *ledger.WholeOrder) (*holdfastv1.Order, error) {
+	id := holdfastv1.PurchaseID(sh.Name(), o.OrderID)
+	if o.Payment == nil {
+		return nil, holdEnded(id)
 	}
-	if p.State == ledger.Authorizing {
-		if p, err = s.authorize(ctx, sh, p); err != nil {
+	if o.Payment.State == ledger.Authorizing {
+		var err error
+		if o.Payment, err = s.authorize(ctx, sh, o.Payment); err != nil {
 			return nil, err
 		}
 	}
-	switch p.State {
+	switch o.Payment.State {
 	case ledger.Declined:
-		if err := s.changeAll(ctx, l, sh, id, ledger.Cancel, declinedRequest); err != nil && !isOver(err) {
+		if _, err := s.changeOrder(ctx, sh, o, ledger.Cancel, declinedRequest); err != nil && !isOver(err) {
 			return nil, err
 		}
-		return nil, declined(req.GetOrderId(), p)
+		return nil, declined(id, o.Payment)
 	case ledger.Voided:
-		return nil, holdEnded(req.GetOrderId())
+		return nil, holdEnded(id)
 	}
-	if err := s.changeAll(ctx, l, sh, id, ledger.Confirm, paidRequest); err != nil {
-		return nil, err
+	paid, err := s.changeOrder(ctx, sh, o, ledger.Confirm, paidRequest)
+	if err == nil {
+		s.outboxes[sh.Name()].wake()
 	}
-	s.outboxes[sh.Name()].wake()
-	return s.order(ctx, sh, o)
+	return paid, err
 }
 
 // isOver tells that the purchases of an order were let go before.
 func isOver(err error) bool {
 	reason := holdfastv1.Reason(err)
 	return reason == holdfastv1.ReasonHoldExpired || reason == holdfastv1.ReasonPurchaseCancelled
-}
-
-// beginPayment stores the payment of an order before its provider is asked.
-func (s *service) beginPayment(ctx context.Context, sh *ledger.Shard, o *ledger.Order) (*ledger.Payment, error) {
-	id := holdfastv1.PurchaseID(sh.Name(), o.OrderID)
-	content := &holdfastv1.CreateOrderRequest{}
-	if err := proto.Unmarshal(o.Content, content); err != nil {
-		return nil, s.status(ctx, "", fmt.Errorf("read order: %w", err))
-	}
-	switch {
-	case o.State != ledger.OrderPlaced:
-		return nil, holdfastv1.Error(codes.FailedPrecondition, holdfastv1.ReasonOrderNotPlaced,
-			"order_id: the order is not placed: repeat CreateOrder with its request_id", map[string]string{"order_id": id})
-	case total(content) == 0:
-		return nil, holdfastv1.FieldError(holdfastv1.ReasonInvalidField, "order_id", "the order has no price: confirm it")
-	}
-	p, err := sh.BeginPayment(ctx, o.OrderID, len(content.GetLines()), o.PaymentMethod, currency(content))
-	switch {
-	case errors.Is(err, ledger.ErrNotFound):
-		return nil, holdEnded(id)
-	case err != nil:
-		return nil, s.orderStatus(ctx, sh.Name(), id, err)
-	}
-	return p, nil
-}
-
-func currency(o *holdfastv1.CreateOrderRequest) string {
-	for _, line := range o.GetLines() {
-		if code := line.GetUnitPrice().GetCurrencyCode(); code != "" {
-			return code
-		}
-	}
-	return ""
 }
 
 // The pauses between questions to a provider of whose answer nothing is known.
@@ -108,7 +85,7 @@ const (
 // authorize asks the provider until it has an answer or the caller has left, and stores it.
 func (s *service) authorize(ctx context.Context, sh *ledger.Shard, p *ledger.Payment) (*ledger.Payment, error) {
 	id := holdfastv1.PurchaseID(sh.Name(), p.OrderID)
-	provider, asked, err := s.paymentOf(sh.Name(), p)
+	provider, asked, err := askedOf(s.providers, sh.Name(), p)
 	if err != nil {
 		return nil, s.status(ctx, "", err)
 	}
@@ -154,11 +131,7 @@ func before(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithDeadline(ctx, deadline.Add(-min(time.Until(deadline)/10, 200*time.Millisecond)))
 }
 
-// paymentOf is a payment as its provider is asked about it.
-func (s *service) paymentOf(shard string, p *ledger.Payment) (payment.Provider, payment.Payment, error) {
-	return askedOf(s.providers, shard, p)
-}
-
+// askedOf is a payment as its provider is asked about it.
 func askedOf(providers payment.Providers, shard string, p *ledger.Payment) (payment.Provider, payment.Payment, error) {
 	provider, method, err := providers.Find(p.PaymentMethod)
 	if err != nil {

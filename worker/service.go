@@ -193,26 +193,26 @@ func (s *service) sum(
 	return sums, nil
 }
 
-// order is a purchase that a coordinator waits for.
-type order struct {
+// waiter is a coordinator that waits for a purchase.
+type waiter struct {
 	*link.Sale
 	service *service
 }
 
-// told makes an order a buyer.
-func (o *order) told(stored *ledger.Purchase, err error) {
+// told makes a waiter a buyer.
+func (w *waiter) told(stored *ledger.Purchase, err error) {
 	if err != nil {
-		o.Answer(link.Stored{}, o.service.status(o.Context(), o.Request.GetProductId(), err))
+		w.Answer(link.Stored{}, w.service.status(w.Context(), w.Request.GetProductId(), err))
 		return
 	}
 	answer := link.Stored{
-		PurchaseID: holdfastv1.PurchaseID(o.Request.GetRegion(), stored.PurchaseID), State: states[stored.State],
+		PurchaseID: holdfastv1.PurchaseID(w.Request.GetRegion(), stored.PurchaseID), State: states[stored.State],
 		CreateTime: stored.CreateTime, Released: stored.Amount - stored.Has(),
 	}
 	if stored.ExpireTime != nil {
 		answer.ExpireTime = *stored.ExpireTime
 	}
-	o.Answer(answer, nil)
+	w.Answer(answer, nil)
 }
 
 func (s *service) sell(sale *link.Sale) {
@@ -229,7 +229,7 @@ func (s *service) sell(sale *link.Sale) {
 		expires := hold.GetExpireTime().AsTime()
 		p.ExpireTime = &expires
 	}
-	s.tenures.sell(p, &order{sale, s})
+	s.tenures.sell(p, &waiter{sale, s})
 }
 
 // sells reports why a purchase cannot be sold, whatever the product's tenure says.

@@ -75,8 +75,11 @@ func TestTriggersPlanForMoreThanTheFirstBatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, p := range purchases {
-		if _, err := s.BeginPayment(t.Context(), *p.OrderID, 1, "m", "EUR"); err != nil {
+		if _, err := s.OpenOrder(t.Context(), Order{OrderID: *p.OrderID, PaymentMethod: "m", Currency: "EUR", Content: []byte{}}); err != nil {
 			t.Fatal(err)
+		}
+		if o, err := s.CloseOrder(t.Context(), *p.OrderID, OrderPlaced, nil, true); err != nil || o.Payment == nil {
+			t.Fatal(o, err)
 		}
 		if _, err := s.SettlePayment(t.Context(), *p.OrderID, Authorized, "", ""); err != nil {
 			t.Fatal(err)

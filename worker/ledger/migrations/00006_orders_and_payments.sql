@@ -13,6 +13,7 @@ CREATE TABLE orders (
     request_id     text COLLATE "C" NOT NULL,
     customer_id    text COLLATE "C" NOT NULL,
     payment_method text NOT NULL,
+    currency       text NOT NULL,  -- of the prices; empty when there are none
     content        bytea NOT NULL, -- what was asked for, to tell repetitions
     state          text  NOT NULL DEFAULT 'open',
     failure        bytea,          -- what callers are told of a failed one

@@ -187,7 +187,9 @@ type CloseOrderRequest struct {
 	state   protoimpl.MessageState `protogen:"open.v1"`
 	OrderId string                 `protobuf:"bytes,1,opt,name=order_id,json=orderId,proto3" json:"order_id,omitempty"`
 	// Empty when all lines are held.
-	Failure       *v1.OrderFailure `protobuf:"bytes,2,opt,name=failure,proto3" json:"failure,omitempty"`
+	Failure *v1.OrderFailure `protobuf:"bytes,2,opt,name=failure,proto3" json:"failure,omitempty"`
+	// Whether a placed order is to be paid, if it has a price, and confirmed.
+	Finish        bool `protobuf:"varint,3,opt,name=finish,proto3" json:"finish,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -234,6 +236,13 @@ func (x *CloseOrderRequest) GetFailure() *v1.OrderFailure {
 		return x.Failure
 	}
 	return nil
+}
+
+func (x *CloseOrderRequest) GetFinish() bool {
+	if x != nil {
+		return x.Finish
+	}
+	return false
 }
 
 type ReadmitRequest struct {
@@ -564,10 +573,11 @@ const file_holdfast_worker_v1_worker_proto_rawDesc = "" +
 	"\border_id\x18\x01 \x01(\tR\aorderId\x126\n" +
 	"\x04line\x18\x02 \x01(\v2\".holdfast.v1.CreatePurchaseRequestR\x04line\x121\n" +
 	"\n" +
-	"unit_price\x18\x03 \x01(\v2\x12.holdfast.v1.MoneyR\tunitPrice\"c\n" +
+	"unit_price\x18\x03 \x01(\v2\x12.holdfast.v1.MoneyR\tunitPrice\"{\n" +
 	"\x11CloseOrderRequest\x12\x19\n" +
 	"\border_id\x18\x01 \x01(\tR\aorderId\x123\n" +
-	"\afailure\x18\x02 \x01(\v2\x19.holdfast.v1.OrderFailureR\afailure\"x\n" +
+	"\afailure\x18\x02 \x01(\v2\x19.holdfast.v1.OrderFailureR\afailure\x12\x16\n" +
+	"\x06finish\x18\x03 \x01(\bR\x06finish\"x\n" +
 	"\x0eReadmitRequest\x12\x1d\n" +
 	"\n" +
 	"product_id\x18\x01 \x01(\tR\tproductId\x12G\n" +

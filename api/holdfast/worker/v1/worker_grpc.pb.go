@@ -41,7 +41,8 @@ type WorkerServiceClient interface {
 	// ConfirmPurchase has answered that there is need to (reason TO_READMIT).
 	Readmit(ctx context.Context, in *ReadmitRequest, opts ...grpc.CallOption) (*v1.Purchase, error)
 	// The steps of an order: it is stored, each of its lines is held in its product's
-	// tenure, and it is placed, or has failed and what is held of it is given back.
+	// tenure, and it is placed, or has failed and what is held of it is given back. What
+	// is to be paid is paid then, and what is not only to be held is confirmed.
 	OpenOrder(ctx context.Context, in *OpenOrderRequest, opts ...grpc.CallOption) (*OpenOrderResponse, error)
 	HoldLine(ctx context.Context, in *HoldLineRequest, opts ...grpc.CallOption) (*v1.Purchase, error)
 	CloseOrder(ctx context.Context, in *CloseOrderRequest, opts ...grpc.CallOption) (*v1.Order, error)
@@ -122,7 +123,8 @@ type WorkerServiceServer interface {
 	// ConfirmPurchase has answered that there is need to (reason TO_READMIT).
 	Readmit(context.Context, *ReadmitRequest) (*v1.Purchase, error)
 	// The steps of an order: it is stored, each of its lines is held in its product's
-	// tenure, and it is placed, or has failed and what is held of it is given back.
+	// tenure, and it is placed, or has failed and what is held of it is given back. What
+	// is to be paid is paid then, and what is not only to be held is confirmed.
 	OpenOrder(context.Context, *OpenOrderRequest) (*OpenOrderResponse, error)
 	HoldLine(context.Context, *HoldLineRequest) (*v1.Purchase, error)
 	CloseOrder(context.Context, *CloseOrderRequest) (*v1.Order, error)
