@@ -318,29 +318,29 @@ func TestLastStepFinishesAnOrder(t *testing.T) {
 	a := c.start(t, "a", money.pays)
 	p, ctx := a.create(t, 1000), t.Context()
 	for range 2 {
-		paid, err := a.order(ctx, true, "paid", "simulated:ok", time.Hour, line(p, 3, 250))
+		paid, err := a.order(ctx, true, p+" paid", "simulated:ok", time.Hour, line(p, 3, 250))
 		if err != nil || paid.GetState() != isConfirmed || paid.GetPayment().GetAmount().GetMinorUnits() != 750 {
 			t.Errorf("paid: %v, %v", paid, err)
 		}
 		money.await(t, paid.GetOrderId(), func(e simulated.Entry) bool { return e.Captured == 750 })
-		free, err := a.order(ctx, true, "free", "", time.Hour, line(p, 2, 0))
+		free, err := a.order(ctx, true, p+" free", "", time.Hour, line(p, 2, 0))
 		if err != nil || free.GetState() != isConfirmed || free.GetPayment() != nil {
 			t.Errorf("free: %v, %v", free, err)
 		}
-		_, err = a.order(ctx, true, "declined", "simulated:decline", time.Hour, line(p, 4, 250))
+		_, err = a.order(ctx, true, p+" declined", "simulated:decline", time.Hour, line(p, 4, 250))
 		wantReason(t, err, holdfastv1.ReasonPaymentDeclined)
-		_, err = a.order(ctx, true, "ended", "simulated:ok", -time.Second, line(p, 4, 250))
+		_, err = a.order(ctx, true, p+" ended", "simulated:ok", -time.Second, line(p, 4, 250))
 		wantReason(t, err, holdfastv1.ReasonHoldExpired)
 	}
 	a.wantAvailable(t, p, 1000-5)
 
-	held := a.mustPlace(t, "held", "simulated:ok", time.Hour, line(p, 5, 250))
+	held := a.mustPlace(t, p+" held", "simulated:ok", time.Hour, line(p, 5, 250))
 	if _, err := a.CancelOrder(ctx, &holdfastv1.CancelOrderRequest{OrderId: held.GetOrderId(), RequestId: "x"}); err != nil {
 		t.Fatal(err)
 	}
-	_, err := a.order(ctx, true, "held", "simulated:ok", time.Hour, line(p, 5, 250))
+	_, err := a.order(ctx, true, p+" held", "simulated:ok", time.Hour, line(p, 5, 250))
 	wantReason(t, err, holdfastv1.ReasonHoldExpired)
-	back, err := a.order(ctx, true, "paid", "simulated:ok", time.Hour, line(p, 3, 250))
+	back, err := a.order(ctx, true, p+" paid", "simulated:ok", time.Hour, line(p, 3, 250))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -348,7 +348,7 @@ func TestLastStepFinishesAnOrder(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	back, err = a.order(ctx, true, "paid", "simulated:ok", time.Hour, line(p, 3, 250))
+	back, err = a.order(ctx, true, p+" paid", "simulated:ok", time.Hour, line(p, 3, 250))
 	if err != nil || back.GetState() != holdfastv1.PurchaseState_PURCHASE_STATE_RETURNED {
 		t.Errorf("repeated after it was returned: %v, %v", back, err)
 	}
@@ -367,9 +367,9 @@ func TestStuckTaskHoldsUpNoOther(t *testing.T) {
 	}
 	a := c.start(t, "a", func(cfg *Config) { cfg.Providers = providers })
 	p := a.create(t, 1000)
-	first := a.mustPlace(t, "first", "simulated:ok", time.Hour, line(p, 1, 5))
+	first := a.mustPlace(t, p+" first", "simulated:ok", time.Hour, line(p, 1, 5))
 	stuck.key = first.GetOrderId()
-	for _, o := range []*holdfastv1.Order{first, a.mustPlace(t, "second", "simulated:ok", time.Hour, line(p, 1, 7))} {
+	for _, o := range []*holdfastv1.Order{first, a.mustPlace(t, p+" second", "simulated:ok", time.Hour, line(p, 1, 7))} {
 		if _, err := a.pay(t.Context(), o); err != nil {
 			t.Fatal(err)
 		}
