@@ -29,9 +29,13 @@ type errand struct {
 	do  func(context.Context)
 }
 
+func (t *traffic) newBuyer(number int) *buyer {
+	return &buyer{t: t, number: number, rng: rand.New(rand.NewPCG(t.seed, uint64(number)<<33))}
+}
+
 // buyer buys until trade ends; what he has begun he finishes, while ctx lasts.
 func (t *traffic) buyer(ctx, trade context.Context, number int) {
-	b := &buyer{t: t, number: number, rng: rand.New(rand.NewPCG(t.seed, uint64(number)<<33))}
+	b := t.newBuyer(number)
 	for trade.Err() == nil {
 		if do := b.nextErrand(); do != nil {
 			do(ctx)

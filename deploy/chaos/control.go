@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
 	"github.com/holdfast-io/holdfast/deploy/local"
 )
 
@@ -35,7 +36,6 @@ CREATE TRIGGER releases_forgotten BEFORE INSERT OR UPDATE ON releases
     FOR EACH ROW EXECUTE FUNCTION forget_release()`
 
 const (
-	controlRefusals = 40               // until the first pause: of units given back, and forgotten
 	controlStock    = 20               // of a product whose holder is paused; sold out in moments
 	controlPatience = 25 * time.Second // with a product, before another one is tried
 	controlLimit    = 3 * time.Minute  // of a machine that is busy with other things
@@ -74,6 +74,9 @@ func Control(ctx context.Context, cfg Config) (*Verdict, error) {
 		return nil, err
 	}
 	timeline.restart()
+	if err := askForWhatWasGivenBack(ctx, t); err != nil {
+		return nil, err
+	}
 	if err := w.pauseHolders(ctx, t); err != nil {
 		return nil, err
 	}
@@ -95,6 +98,28 @@ func execute(ctx context.Context, dsn, sql string) error {
 	return err
 }
 
+// askForWhatWasGivenBack has one buyer buy all of a product, give it back, and want it again:
+// nobody else can have it.
+func askForWhatWasGivenBack(ctx context.Context, t *traffic) error {
+	product := t.name + "-given-back"
+	if err := t.create(ctx, product, 1); err != nil {
+		return err
+	}
+	b := t.newBuyer(controlBuyers * lines)
+	buy := func() Op {
+		return t.buy(ctx, b.number, &holdfastv1.CreatePurchaseRequest{
+			ProductId: product, Amount: 1, CustomerId: "returner", Region: t.regions()[0], RequestId: b.request(),
+		}, false)
+	}
+	bought := buy()
+	if bought.Answer != Admitted {
+		return fmt.Errorf("the only buyer of %s was not given it: %s", product, bought.Reason)
+	}
+	b.giveBack(ctx, bought, bought.Amount)
+	buy()
+	return ctx.Err()
+}
+
 // pauseHolders pauses holders while buyers buy, until something is oversold.
 func (w *World) pauseHolders(ctx context.Context, t *traffic) error {
 	trade, stopTrade := context.WithCancel(ctx)
@@ -103,9 +128,6 @@ func (w *World) pauseHolders(ctx context.Context, t *traffic) error {
 	defer stopTrade()
 	for i := range controlBuyers {
 		buyers.Go(func() { t.buyer(trade, trade, i*lines) }) // at the end nobody waits for an answer
-	}
-	for limit := time.Now().Add(controlPatience); time.Now().Before(limit) && t.history.refusals() < controlRefusals; {
-		sleep(ctx, 100*time.Millisecond)
 	}
 	for limit := time.Now().Add(controlLimit); time.Now().Before(limit); {
 		if oversold, err := w.sellAroundHolder(ctx, t); err != nil || oversold {

@@ -143,18 +143,6 @@ func (h *History) addOp(o Op) {
 	h.ops = append(h.ops, o)
 }
 
-// refusals counts what was refused.
-func (h *History) refusals() (n int) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for _, o := range h.ops {
-		if o.Answer == Refused {
-			n++
-		}
-	}
-	return n
-}
-
 // oversold reports whether customers have more of any product than there is.
 func (h *History) oversold(sold map[string]int64) bool {
 	h.mu.Lock()
