@@ -2,9 +2,12 @@ package coordinator_test
 
 import (
 	"context"
+	"strconv"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc/metadata"
 
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
 	"github.com/holdfast-io/holdfast/coordinator"
@@ -67,5 +70,38 @@ func TestRefusalIsTheAnswerWhenAllHaveAnswered(t *testing.T) {
 	_, err := f.purchases.CreatePurchase(ctx, buy("p", 2))
 	if holdfastv1.Reason(err) != holdfastv1.ReasonInsufficientStock {
 		t.Errorf("got %v", err)
+	}
+}
+
+// A worker that was paused with a call in its hands can only know that it is too late for it
+// if the call says until when it may be done: time that passes in a pause is not seen.
+func TestCallsSayUntilWhenTheyMayBeDone(t *testing.T) {
+	f := openFront(t, quick, "w1")
+	f.stock("p", 10)
+	untils := make(chan time.Time, 1)
+	f.workers["w1"].set(func(ctx context.Context, _ *worker, handle func() (any, error)) (any, error) {
+		md, _ := metadata.FromIncomingContext(ctx)
+		for _, value := range md.Get("holdfast-until") {
+			milliseconds, err := strconv.ParseInt(value, 10, 64)
+			if err != nil {
+				t.Error(err)
+			}
+			untils <- time.UnixMilli(milliseconds)
+		}
+		return handle()
+	})
+	begun := time.Now()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	if _, err := f.products.GetProduct(ctx, &holdfastv1.GetProductRequest{ProductId: "p"}); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case until := <-untils:
+		if from, to := begun.Add(quick.AttemptTimeout-time.Millisecond), time.Now().Add(quick.AttemptTimeout); until.Before(from) || until.After(to) {
+			t.Errorf("may be done until %v, want between %v and %v", until, from, to)
+		}
+	default:
+		t.Error("the call does not say until when it may be done")
 	}
 }

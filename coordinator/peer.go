@@ -102,11 +102,11 @@ func (p *peer) note(ctx context.Context, silent bool) {
 // silent reports whether the worker answers nothing at present.
 func (p *peer) silent() bool { return p.heard.Load().Err() != nil }
 
-// attempt gives the context in which the worker is called. It ends as well when
-// the worker falls silent meanwhile; one that begins during the silence gets its
-// whole time, in case nobody else is there.
+// attempt gives the context in which the worker is called, and told until when it may do
+// what it is called for. It ends as well when the worker falls silent meanwhile; one that
+// begins during the silence gets its whole time, in case nobody else is there.
 func (p *peer) attempt(ctx context.Context, until time.Time) (context.Context, context.CancelFunc) {
-	ctx, cancel := context.WithDeadline(ctx, until)
+	ctx, cancel := context.WithDeadline(link.TellUntil(ctx, until), until)
 	heard := p.heard.Load()
 	if heard.Err() != nil {
 		return ctx, cancel
