@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
@@ -56,6 +57,49 @@ func TestRefusalIsNotBelievedWhileAnotherWorkerMaySell(t *testing.T) {
 			t.Errorf("sold by nobody: the buyer was told %v, %v", p, err)
 		case !sold && time.Since(begun) < quick.AttemptTimeout:
 			t.Errorf("refused after %v, while the other worker could still sell", time.Since(begun))
+		}
+	}
+}
+
+// A connection may break though the worker lives on, and has the call in its hands.
+func TestRefusalIsNotBelievedWhileWhoeverLostItsConnectionMaySell(t *testing.T) {
+	for _, dead := range []bool{false, true} {
+		f := openFront(t, coordinator.Config{AttemptTimeout: time.Second}, "w1", "w2")
+		f.stock("p", 10)
+		workers := f.ranked("p")
+		var asked atomic.Int32
+		sold := make(chan struct{})
+		workers[0].set(func(ctx context.Context, w *worker, handle func() (any, error)) (any, error) {
+			if asked.Add(1) > 1 {
+				return handle()
+			}
+			if dead {
+				_ = w.listener.Close()
+			}
+			w.listener.cut()
+			<-ctx.Done() // of a connection that is gone
+			if !dead {
+				time.AfterFunc(100*time.Millisecond, func() { _, _ = handle(); close(sold) })
+			}
+			return nil, ctx.Err()
+		})
+		none := holdfastv1.Error(codes.FailedPrecondition, holdfastv1.ReasonInsufficientStock, "0 units available", nil)
+		workers[1].set(func(_ context.Context, _ *worker, handle func() (any, error)) (any, error) {
+			if len(f.shop.stored("p")) == 0 {
+				return nil, none
+			}
+			return handle()
+		})
+		begun := time.Now()
+		p, err := f.purchases.CreatePurchase(t.Context(), buy("p", 2))
+		switch took := time.Since(begun); {
+		case dead && (holdfastv1.Reason(err) != holdfastv1.ReasonInsufficientStock || took > time.Second):
+			t.Errorf("the dead sell nothing, yet the buyer was told %v, %v after %v", p, err, took)
+		case !dead && (err != nil || f.shop.stored("p")[0].GetPurchaseId() != p.GetPurchaseId()):
+			t.Errorf("sold by the worker that lost its connection: the buyer was told %v, %v", p, err)
+		}
+		if !dead {
+			<-sold
 		}
 	}
 }

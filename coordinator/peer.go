@@ -2,9 +2,13 @@ package coordinator
 
 import (
 	"context"
+	"errors"
+	"net"
 	"sync/atomic"
+	"syscall"
 	"time"
 
+	"golang.org/x/sync/singleflight"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
@@ -28,7 +32,8 @@ type peer struct {
 	end     context.CancelFunc
 	ended   chan struct{} // closed when nothing of the peer runs any more
 
-	heard atomic.Pointer[hearing]
+	heard  atomic.Pointer[hearing]
+	knocks singleflight.Group
 }
 
 // hearing is a time in which a worker says something. Its context ends when the worker
@@ -101,6 +106,20 @@ func (p *peer) note(ctx context.Context, silent bool) {
 
 // silent reports whether the worker answers nothing at present.
 func (p *peer) silent() bool { return p.heard.Load().Err() != nil }
+
+// isDead reports whether nobody listens at the worker's address any more, and so nobody has
+// a call in his hands there. A worker that is paused is connected to by its kernel. Those
+// who ask at the same time share the answer.
+func (p *peer) isDead() bool {
+	dead, _, _ := p.knocks.Do("", func() (any, error) {
+		conn, err := net.DialTimeout("tcp", p.address, askTimeout)
+		if err == nil {
+			_ = conn.Close()
+		}
+		return errors.Is(err, syscall.ECONNREFUSED), nil
+	})
+	return dead.(bool)
+}
 
 // attempt gives the context in which the worker is called, and told until when it may do
 // what it is called for. It ends as well when the worker falls silent meanwhile; one that

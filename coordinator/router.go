@@ -129,6 +129,8 @@ type way struct {
 	last  error // that did not settle it
 	// open is until when a worker that was asked and did not answer may still do it.
 	open time.Time
+	// lost are the calls whose connection has broken.
+	lost []lostCall
 	// refuser is who gave the refusal that is held back until then; he is asked again.
 	refuser *peer
 }
@@ -137,8 +139,20 @@ type way struct {
 // a buyer who was refused might own what he was refused; never would anything be oversold.
 const clockSkew = 500 * time.Millisecond
 
+// lostCall is a call whose worker may still do it until that time, unless it is dead.
+type lostCall struct {
+	to    *peer
+	until time.Time
+}
+
 // mayStillBeDone reports whether a worker that did not answer may still do it.
 func (w *way) mayStillBeDone() bool { return time.Now().Before(w.open) }
+
+func (w *way) mayBeDoneUntil(open time.Time) {
+	if open.After(w.open) {
+		w.open = open
+	}
+}
 
 // next returns the worker to ask for a key: the best one that was not asked in
 // this turn, those that are silent last. It returns nil when all were asked, and while a
@@ -174,17 +188,24 @@ func (r *router) next(key string, w *way) *peer {
 //
 // A refusal is not, as long as a worker that was asked before may still do what it was
 // asked for: it may have been paused with the call in its hands, and find units that were
-// given back meanwhile. Then the question is put again when that cannot be any more.
+// given back meanwhile. Then the question is put again when that cannot be any more. Nobody
+// waits for the dead.
 func (w *way) settles(r *router, until time.Time, err error) bool {
+	open := until.Add(clockSkew)
 	switch {
+	case holdfastv1.Reason(err) == "" && status.Code(err) == codes.Unavailable:
+		w.lost = append(w.lost, lostCall{w.asked[len(w.asked)-1], open})
+	case holdfastv1.Reason(err) == "" && !answered(err):
+		w.mayBeDoneUntil(open)
 	case !answered(err):
-		// Whose connection has broken is most likely dead, and nobody waits for the dead.
-		silent := status.Code(err) != codes.Unavailable
-		if open := until.Add(clockSkew); silent && open.After(w.open) {
-			w.open = open
-		}
+		// It says itself that it has not done it.
 	case isRefusal(err):
-		if !w.mayStillBeDone() {
+		for _, call := range w.lost {
+			if time.Now().Before(call.until) && !call.to.isDead() {
+				w.mayBeDoneUntil(call.until)
+			}
+		}
+		if w.lost = nil; !w.mayStillBeDone() {
 			return true
 		}
 		w.refuser = w.asked[len(w.asked)-1]

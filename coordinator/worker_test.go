@@ -113,19 +113,20 @@ type cuttable struct {
 
 func (l *cuttable) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.conns = append(l.conns, conn)
-	return conn, err
+	return conn, nil
 }
 
 func (l *cuttable) cut() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, conn := range l.conns {
-		if conn != nil {
-			_ = conn.Close()
-		}
+		_ = conn.Close()
 	}
 	l.conns = nil
 }
