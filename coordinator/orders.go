@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
 	workerv1 "github.com/holdfast-io/holdfast/api/holdfast/worker/v1"
@@ -34,8 +35,7 @@ func (s *service) CreateOrder(ctx context.Context, req *holdfastv1.CreateOrderRe
 	return s.place(ctx, until, req, opening)
 }
 
-// sellForMoney sells an order of one line. Its request id is of its own kind: that of a
-// purchase is its product's, that of an order its region's.
+// sellForMoney sells an order of one line. The worker that sells the product does all of it.
 func (s *service) sellForMoney(ctx context.Context, req *holdfastv1.CreatePurchaseRequest) (*holdfastv1.Purchase, error) {
 	o := &holdfastv1.CreateOrderRequest{
 		Lines: []*holdfastv1.OrderLine{{
@@ -48,12 +48,18 @@ func (s *service) sellForMoney(ctx context.Context, req *holdfastv1.CreatePurcha
 		return nil, err
 	}
 	until := s.until(ctx)
-	opening, err := s.completeOrder(ctx, until, o)
-	if err != nil {
+	if _, err := s.completeOrder(ctx, until, o); err != nil {
 		return nil, err
 	}
-	opening.RequestId = "\x01" + o.GetLines()[0].GetProductId() + "\x01" + o.GetRequestId()
-	order, err := s.place(ctx, until, o, opening)
+	var order *holdfastv1.Order
+	err := s.router.call(ctx, until, req.GetProductId(), &way{}, func(p *peer, holdUntil time.Time) (err error) {
+		ctx, cancel := p.attempt(ctx, until) // the rest of the time is the provider's
+		defer cancel()
+		order, err = workerv1.NewWorkerServiceClient(p.conn).SellForMoney(ctx, &workerv1.SellForMoneyRequest{
+			Order: o, Finish: req.GetHold() == nil, HoldUntil: timestamppb.New(holdUntil),
+		})
+		return err
+	})
 	if err != nil {
 		return nil, errorOfLine(err)
 	}
@@ -162,7 +168,7 @@ func (s *service) place(
 			break
 		}
 		err := s.holdLine(ctx, until, opened.GetOrderId(), req, line)
-		if isTransient(err) {
+		if holdfastv1.IsTransient(err) {
 			return nil, err // the order stays open, and a repetition goes on here
 		}
 		if err != nil {
@@ -175,15 +181,6 @@ func (s *service) place(
 		return ofProvider(ctx, s, until, opened.GetOrderId(), closing, workerv1.NewWorkerServiceClient, workerv1.WorkerServiceClient.CloseOrder)
 	}
 	return ofWorker(ctx, s, until, req.GetCustomerId(), closing, workerv1.WorkerServiceClient.CloseOrder)
-}
-
-// isTransient tells what may be otherwise when it is repeated.
-func isTransient(err error) bool {
-	switch status.Code(err) {
-	case codes.OK, codes.FailedPrecondition, codes.NotFound, codes.InvalidArgument:
-		return false
-	}
-	return true
 }
 
 // holdLine holds one line. A line that was held before and is not any more cannot be had.

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
 	workerv1 "github.com/holdfast-io/holdfast/api/holdfast/worker/v1"
@@ -34,6 +35,13 @@ func (f forCoordinators) OpenOrder(context.Context, *workerv1.OpenOrderRequest) 
 func (f forCoordinators) CloseOrder(_ context.Context, req *workerv1.CloseOrderRequest) (*holdfastv1.Order, error) {
 	f.shop.order.closing = req
 	return &holdfastv1.Order{OrderId: "eu-1", Purchases: []*holdfastv1.Purchase{{PurchaseId: "eu-2"}}}, f.shop.order.outcome
+}
+
+func (f forCoordinators) SellForMoney(ctx context.Context, req *workerv1.SellForMoneyRequest) (*holdfastv1.Order, error) {
+	if deadline, ok := ctx.Deadline(); !ok || deadline.Before(req.GetHoldUntil().AsTime()) {
+		return nil, status.Error(codes.Internal, "what is held may not be paid for longer")
+	}
+	return f.CloseOrder(ctx, &workerv1.CloseOrderRequest{OrderId: "eu-1", Finish: req.GetFinish()})
 }
 
 // Whoever did not get his answer asks again, and must not take an order that was declined

@@ -112,7 +112,9 @@ func (p *peer) silent() bool { return p.heard.Load().Err() != nil }
 // who ask at the same time share the answer.
 func (p *peer) isDead() bool {
 	dead, _, _ := p.knocks.Do("", func() (any, error) {
-		conn, err := net.DialTimeout("tcp", p.address, askTimeout)
+		ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
+		defer cancel()
+		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", p.address)
 		if err == nil {
 			_ = conn.Close()
 		}

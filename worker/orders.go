@@ -28,24 +28,11 @@ func orderID(region, requestID string) uuid.UUID {
 
 // openOrder stores an order before its first line is held.
 func (s *service) openOrder(ctx context.Context, req *workerv1.OpenOrderRequest) (*workerv1.OpenOrderResponse, error) {
-	o := req.GetOrder()
-	sh := s.shard(o.GetRegion())
-	switch {
-	case sh == nil:
-		return nil, unknownRegion(o.GetRegion(), s.topology)
-	case total(o) > 0:
-		if _, _, err := s.providers.Find(o.GetPaymentMethod()); err != nil {
-			return nil, holdfastv1.FieldError(holdfastv1.ReasonInvalidField, "payment_method", err.Error())
-		}
-	}
-	content, err := contentOf(o)
+	sh, asked, err := s.asked(ctx, req.GetOrder())
 	if err != nil {
-		return nil, s.status(ctx, "", err)
+		return nil, err
 	}
-	stored, err := sh.OpenOrder(ctx, ledger.Order{
-		OrderID: orderID(o.GetRegion(), o.GetRequestId()), RequestID: o.GetRequestId(), CustomerID: o.GetCustomerId(),
-		PaymentMethod: o.GetPaymentMethod(), Currency: currency(o), Content: content,
-	})
+	stored, err := sh.OpenOrder(ctx, *asked)
 	if err != nil {
 		return nil, s.orderStatus(ctx, sh.Name(), "", err)
 	}
@@ -60,6 +47,27 @@ func (s *service) openOrder(ctx context.Context, req *workerv1.OpenOrderRequest)
 		return nil, orderFailed(id, stored.Failure)
 	}
 	return &workerv1.OpenOrderResponse{OrderId: id, Open: stored.State == ledger.OrderOpen}, nil
+}
+
+// asked is an order as it is to be stored, and where.
+func (s *service) asked(ctx context.Context, o *holdfastv1.CreateOrderRequest) (*ledger.Shard, *ledger.Order, error) {
+	sh := s.shard(o.GetRegion())
+	switch {
+	case sh == nil:
+		return nil, nil, unknownRegion(o.GetRegion(), s.topology)
+	case total(o) > 0:
+		if _, _, err := s.providers.Find(o.GetPaymentMethod()); err != nil {
+			return nil, nil, holdfastv1.FieldError(holdfastv1.ReasonInvalidField, "payment_method", err.Error())
+		}
+	}
+	content, err := contentOf(o)
+	if err != nil {
+		return nil, nil, s.status(ctx, "", err)
+	}
+	return sh, &ledger.Order{
+		OrderID: orderID(o.GetRegion(), o.GetRequestId()), RequestID: o.GetRequestId(), CustomerID: o.GetCustomerId(),
+		PaymentMethod: o.GetPaymentMethod(), Currency: currency(o), Content: content,
+	}, nil
 }
 
 // currency is that of an order's prices, which is the same for all.
@@ -131,18 +139,73 @@ func (s *service) closeOrder(ctx context.Context, req *workerv1.CloseOrderReques
 		}
 	}
 	o, err := sh.CloseOrder(ctx, id, state, failure, req.GetFinish())
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, s.orderStatus(ctx, sh.Name(), req.GetOrderId(), err)
+	}
+	return s.goOn(ctx, sh, o, req.GetFinish())
+}
+
+// goOn does what is left to be done of an order that is closed.
+func (s *service) goOn(ctx context.Context, sh *ledger.Shard, o *ledger.WholeOrder, finish bool) (*holdfastv1.Order, error) {
+	switch {
 	case o.State == ledger.OrderFailed:
 		s.giveBackAll(ctx, sh, o)
-		return nil, orderFailed(req.GetOrderId(), o.Failure)
-	case !req.GetFinish() || isDone(o):
+		return nil, orderFailed(holdfastv1.PurchaseID(sh.Name(), o.OrderID), o.Failure)
+	case !finish || isDone(o):
 		return order(sh.Name(), o), nil
 	case priceOf(o) > 0:
 		return s.pay(ctx, sh, o)
 	}
-	return s.changeOrder(ctx, sh, o, ledger.Confirm, o.RequestID)
+	return s.changeOrder(ctx, sh, o, ledger.Confirm, o.RequestID, nil)
+}
+
+// sellForMoney sells an order of one line. Its request id is of its own kind: that of a
+// purchase is its product's, that of an order its region's. So its lines are always the
+// same one, which is held first: until then there is nothing to be stored.
+func (s *service) sellForMoney(ctx context.Context, req *workerv1.SellForMoneyRequest) (*holdfastv1.Order, error) {
+	o := proto.CloneOf(req.GetOrder())
+	if len(o.GetLines()) != 1 {
+		return nil, holdfastv1.FieldError(holdfastv1.ReasonInvalidField, "lines", "must be one")
+	}
+	line := o.GetLines()[0]
+	o.RequestId = "\x01" + line.GetProductId() + "\x01" + o.GetRequestId()
+	if req.GetFinish() {
+		o.Hold = nil // the caller has asked for none
+	}
+	sh, asked, err := s.asked(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	id := holdfastv1.PurchaseID(sh.Name(), asked.OrderID)
+	holding, cancel := context.WithDeadline(ctx, req.GetHoldUntil().AsTime())
+	defer cancel()
+	_, err = s.holdLine(holding, &workerv1.HoldLineRequest{
+		OrderId: id, UnitPrice: line.GetUnitPrice(), Line: &holdfastv1.CreatePurchaseRequest{
+			ProductId: line.GetProductId(), Amount: line.GetAmount(), CustomerId: o.GetCustomerId(), Region: o.GetRegion(),
+			PaymentMethod: o.GetPaymentMethod(), RequestId: req.GetOrder().GetRequestId(), Hold: req.GetOrder().GetHold(),
+		},
+	})
+	if holdfastv1.IsTransient(err) {
+		return nil, err
+	}
+	asked.State = ledger.OrderPlaced
+	if err != nil {
+		asked.State = ledger.OrderFailed
+		asked.Failure, err = proto.Marshal(&holdfastv1.OrderFailure{Lines: []*holdfastv1.LineFailure{
+			{ProductId: line.GetProductId(), Status: status.Convert(err).Proto()},
+		}})
+		if err != nil {
+			return nil, s.status(ctx, "", err)
+		}
+	}
+	placed, err := sh.PlaceOrder(ctx, *asked, req.GetFinish())
+	if errors.Is(err, ledger.ErrRequestIDReused) && placed.State == ledger.OrderFailed {
+		s.giveBackAll(ctx, sh, placed) // nothing but what was held just now
+	}
+	if err != nil {
+		return nil, s.orderStatus(ctx, sh.Name(), id, err)
+	}
+	return s.goOn(ctx, sh, placed, req.GetFinish())
 }
 
 // isDone tells that an order was confirmed, whatever has become of it since. One whose holds
@@ -212,7 +275,7 @@ func (s *service) changePlaced(ctx context.Context, orderID string, action ledge
 	case o.State != ledger.OrderPlaced:
 		return nil, notPlaced(orderID)
 	}
-	return s.changeOrder(ctx, sh, o, action, requestID)
+	return s.changeOrder(ctx, sh, o, action, requestID, nil)
 }
 
 func notPlaced(orderID string) error {
@@ -220,13 +283,17 @@ func notPlaced(orderID string) error {
 		"order_id: the order is not placed: repeat CreateOrder with its request_id", map[string]string{"order_id": orderID})
 }
 
-// changeOrder does the same to all purchases of a placed order, in one transaction.
+// changeOrder does the same to all purchases of a placed order, in one transaction. The
+// settlement is that of its payment, if it has just been told.
 func (s *service) changeOrder(
 	ctx context.Context, sh *ledger.Shard, o *ledger.WholeOrder, action ledger.Action, requestID string,
+	settlement *ledger.Settlement,
 ) (*holdfastv1.Order, error) {
 	set := make([]ledger.Change, len(o.Purchases))
 	for i, p := range o.Purchases {
-		set[i] = ledger.Change{PurchaseID: p.PurchaseID, Action: action, RequestID: requestID, OrderID: &o.OrderID}
+		set[i] = ledger.Change{
+			PurchaseID: p.PurchaseID, Action: action, RequestID: requestID, OrderID: &o.OrderID, Settlement: settlement,
+		}
 	}
 	changed, err := await(ctx, &s.lanes.byShard[sh.Name()].changes, set)
 	if err != nil {

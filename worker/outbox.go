@@ -46,11 +46,18 @@ func (o *outbox) run(ctx context.Context) {
 	defer tick.Stop()
 	var tasks sync.WaitGroup
 	defer tasks.Wait()
-	underWay, done := map[int64]bool{}, make(chan int64, outboxAtOnce)
+	underWay, ended := map[int64]bool{}, make(chan endedTask, outboxAtOnce)
+	var done []int64 // of those under way; yet to be stored
 	for ctx.Err() == nil {
+		if o.end(ctx, done) {
+			for _, id := range done {
+				delete(underWay, id)
+			}
+			done = done[:0]
+		}
 		for _, t := range o.due(ctx, underWay) {
 			underWay[t.TaskID] = true
-			tasks.Go(func() { o.do(ctx, t); done <- t.TaskID })
+			tasks.Go(func() { ended <- endedTask{t.TaskID, o.do(ctx, t)} })
 		}
 		full := len(underWay) == outboxAtOnce
 		for again := false; !again; {
@@ -61,12 +68,38 @@ func (o *outbox) run(ctx context.Context) {
 				again = true
 			case <-o.woken:
 				again = true
-			case id := <-done:
-				delete(underWay, id)
+			case t := <-ended:
+				if t.done {
+					done = append(done, t.id)
+				} else {
+					delete(underWay, t.id)
+				}
 				again = full
 			}
 		}
 	}
+}
+
+// endedTask is a task that is not under way any more. If it is done, that is yet to be stored.
+type endedTask struct {
+	id   int64
+	done bool
+}
+
+// end stores that tasks are done, together: it is one transaction for all that providers
+// have answered since the one before. It reports whether it is stored.
+func (o *outbox) end(ctx context.Context, done []int64) bool {
+	if len(done) == 0 {
+		return true
+	}
+	storing, cancel := context.WithTimeout(ctx, batchTimeout)
+	defer cancel()
+	err := o.shard.EndTasks(storing, done)
+	if err != nil && ctx.Err() == nil {
+		o.log.Warn("payment tasks not stored", "tasks", len(done), "error", err)
+		pause(ctx, dutyPause)
+	}
+	return err == nil
 }
 
 // due reads the tasks that are to be done next, as many as may be.
@@ -85,32 +118,30 @@ func (o *outbox) due(ctx context.Context, underWay map[int64]bool) []ledger.Task
 	return tasks
 }
 
-// do does one task and stores how that went. When it is killed in between, the next one
-// does it again, which the provider takes for the repetition that it is.
-func (o *outbox) do(ctx context.Context, t ledger.Task) {
+// do does one task, and reports whether it is done; if not it stores why. When the worker is
+// killed before that is stored, the next one does it again, which the provider takes for
+// the repetition that it is.
+func (o *outbox) do(ctx context.Context, t ledger.Task) (done bool) {
 	asking, cancel := context.WithTimeout(ctx, taskTimeout)
 	err := o.ask(asking, t)
 	cancel()
-	if ctx.Err() != nil {
-		return
+	if err == nil || ctx.Err() != nil {
+		return err == nil
+	}
+	log := o.log.With("order", holdfastv1.PurchaseID(o.shard.Name(), t.Payment.OrderID), "action", t.Action)
+	dead := isFinal(err)
+	if dead {
+		log.Error("payment task given up: an operator has to look", "error", err)
+	} else {
+		log.Warn("payment task not done yet", "attempts", t.Attempts+1, "error", err)
 	}
 	storing, cancel := context.WithTimeout(ctx, batchTimeout)
 	defer cancel()
-	log := o.log.With("order", holdfastv1.PurchaseID(o.shard.Name(), t.Payment.OrderID), "action", t.Action)
-	if err == nil {
-		err = o.shard.EndTask(storing, t.TaskID)
-	} else {
-		dead := isFinal(err)
-		if dead {
-			log.Error("payment task given up: an operator has to look", "error", err)
-		} else {
-			log.Warn("payment task not done yet", "attempts", t.Attempts+1, "error", err)
-		}
-		err = o.shard.FailTask(storing, t.TaskID, err.Error(), backOff(t.Attempts), dead)
-	}
+	err = o.shard.FailTask(storing, t.TaskID, err.Error(), backOff(t.Attempts), dead)
 	if err != nil && ctx.Err() == nil {
 		log.Warn("payment task not stored", "error", err)
 	}
+	return false
 }
 
 // ask asks the provider for what the task says.

@@ -17,8 +17,9 @@ import (
 //
 //	held            the holds expire
 //	payment stored  they expire, and the trigger has the payment let go in that transaction
-//	authorized      the same, or a repetition of the call confirms them
-//	confirmed       the capture was written in that transaction, and the outbox does it
+//	authorized      the same, or a repetition of the call asks again and confirms them
+//	confirmed       the provider's answer and the capture to come were written in that
+//	                transaction, and the outbox does it
 //
 // Providers are asked by the goroutine of the call, or of the outbox. No lock, transaction
 // or batch waits for one.
@@ -48,22 +49,24 @@ func (s *service) pay(ctx context.Context, sh *ledger.Shard, o *ledger.WholeOrde
 	if o.Payment == nil {
 		return nil, holdEnded(id)
 	}
+	var settlement *ledger.Settlement
 	if o.Payment.State == ledger.Authorizing {
 		var err error
-		if o.Payment, err = s.authorize(ctx, sh, o.Payment); err != nil {
+		if settlement, err = s.authorize(ctx, sh, o.Payment); err != nil {
 			return nil, err
 		}
+		o.Payment.State, o.Payment.Reference, o.Payment.Decline = settlement.State, settlement.Reference, settlement.Decline
 	}
 	switch o.Payment.State {
 	case ledger.Declined:
-		if _, err := s.changeOrder(ctx, sh, o, ledger.Cancel, declinedRequest); err != nil && !isOver(err) {
+		if _, err := s.changeOrder(ctx, sh, o, ledger.Cancel, declinedRequest, settlement); err != nil && !isOver(err) {
 			return nil, err
 		}
 		return nil, declined(id, o.Payment)
 	case ledger.Voided:
 		return nil, holdEnded(id)
 	}
-	paid, err := s.changeOrder(ctx, sh, o, ledger.Confirm, paidRequest)
+	paid, err := s.changeOrder(ctx, sh, o, ledger.Confirm, paidRequest, settlement)
 	if err == nil {
 		s.outboxes[sh.Name()].wake()
 	}
@@ -82,8 +85,8 @@ const (
 	maxProviderPause   = 2 * time.Second
 )
 
-// authorize asks the provider until it has an answer or the caller has left, and stores it.
-func (s *service) authorize(ctx context.Context, sh *ledger.Shard, p *ledger.Payment) (*ledger.Payment, error) {
+// authorize asks the provider until it has an answer or the caller has left.
+func (s *service) authorize(ctx context.Context, sh *ledger.Shard, p *ledger.Payment) (*ledger.Settlement, error) {
 	id := holdfastv1.PurchaseID(sh.Name(), p.OrderID)
 	provider, asked, err := askedOf(s.providers, sh.Name(), p)
 	if err != nil {
@@ -102,23 +105,17 @@ func (s *service) authorize(ctx context.Context, sh *ledger.Shard, p *ledger.Pay
 				"the payment's outcome is not known yet; repeat with the same request_id", map[string]string{"order_id": id})
 		}
 	}
-	state, why := ledger.Authorized, ""
 	if no, is := errors.AsType[*payment.DeclinedError](err); is {
-		state, why = ledger.Declined, no.Code
-	} else if payment.IsRefused(err, payment.ReasonVoided) {
+		return &ledger.Settlement{State: ledger.Declined, Reference: reference, Decline: no.Code}, nil
+	}
+	if payment.IsRefused(err, payment.ReasonVoided) {
 		return nil, holdEnded(id)
-	} else if err != nil {
-		s.log.Error("payment not authorized", "order", id, "error", err)
-		state, why = ledger.Declined, err.Error()
 	}
-	// The answer is stored also when the caller has left meanwhile.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), batchTimeout)
-	defer cancel()
-	settled, err := sh.SettlePayment(ctx, p.OrderID, state, reference, why)
 	if err != nil {
-		return nil, s.orderStatus(ctx, sh.Name(), id, err)
+		s.log.Error("payment not authorized", "order", id, "error", err)
+		return &ledger.Settlement{State: ledger.Declined, Reference: reference, Decline: err.Error()}, nil
 	}
-	return settled, nil
+	return &ledger.Settlement{State: ledger.Authorized, Reference: reference}, nil
 }
 
 // before ends a little earlier than ctx, by a tenth at most: whoever waits is to hear that

@@ -274,6 +274,11 @@ func (f forCoordinators) CloseOrder(ctx context.Context, req *workerv1.CloseOrde
 	return pass(ctx, f.front, req, (*service).closeOrder)
 }
 
+// SellForMoney is all of that for a purchase with a price.
+func (f forCoordinators) SellForMoney(ctx context.Context, req *workerv1.SellForMoneyRequest) (*holdfastv1.Order, error) {
+	return pass(ctx, f.front, req, (*service).sellForMoney)
+}
+
 // ended drops the error of a part that stopped because it was told to.
 func ended(ctx context.Context, err error) error {
 	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {

@@ -37,6 +37,10 @@ type Change struct {
 	ExpireTime time.Time     // of Extend; a repetition may have another one, counted from a later now
 	MaxHold    time.Duration // of Extend: from the purchase's creation
 	OrderID    *uuid.UUID    // when it is done to a whole order
+
+	// Settlement is what the order's provider has said, when that is not stored yet. It is
+	// stored before the change is looked at, and whatever becomes of that.
+	Settlement *Settlement
 }
 
 // Changed is what became of a Change: the purchase as it is now, nil when there is none, and
@@ -58,8 +62,9 @@ SELECT c.purchase_id, c.request_id, c.action, c.amount
 
 	// A transaction has its number from its first lock on, and may wait for the others. Who
 	// began after it can change a purchase before it does then, and have a higher number.
-	overtaken = `
-SELECT EXISTS (SELECT FROM unnest(@purchase_ids::uuid[]) AS asked (purchase_id)
+	// Read after the locks: what has happened since the call began counts.
+	nowAndOvertaken = `
+SELECT clock_timestamp(), EXISTS (SELECT FROM unnest(@purchase_ids::uuid[]) AS asked (purchase_id)
   JOIN changes c ON c.purchase_id = ANY (ARRAY[asked.purchase_id])
  WHERE c.xid > pg_current_xact_id_if_assigned())`
 
@@ -149,9 +154,13 @@ func readToChange(ctx context.Context, conn *pgxpool.Conn, sets [][]Change) (*ch
 func (t *changing) read(ctx context.Context, conn *pgxpool.Conn, sets [][]Change) error {
 	var ids uuids
 	var requests []string
+	settlements := map[uuid.UUID]*Settlement{}
 	for _, set := range sets {
 		for _, c := range set {
 			ids, requests = append(ids, c.PurchaseID), append(requests, c.RequestID)
+			if c.Settlement != nil {
+				settlements[*c.OrderID] = c.Settlement
+			}
 		}
 	}
 	args := pgx.NamedArgs{"purchase_ids": ids, "request_ids": requests}
@@ -164,8 +173,9 @@ func (t *changing) read(ctx context.Context, conn *pgxpool.Conn, sets [][]Change
 		}
 		return err
 	})
-	// Read after the locks: what has happened since the call began counts.
-	batch.Queue("SELECT clock_timestamp()").QueryRow(func(row pgx.Row) error { return row.Scan(&t.now) })
+	if len(settlements) > 0 {
+		batch.Queue(settlePayments, settlementColumns(settlements))
+	}
 	batch.Queue(earlierChanges, args).Query(func(rows pgx.Rows) error {
 		var c Change
 		_, err := pgx.ForEachRow(rows, []any{&c.PurchaseID, &c.RequestID, &c.Action, &c.Amount}, func() error {
@@ -174,7 +184,7 @@ func (t *changing) read(ctx context.Context, conn *pgxpool.Conn, sets [][]Change
 		})
 		return err
 	})
-	batch.Queue(overtaken, args).QueryRow(func(row pgx.Row) error { return row.Scan(&t.overtaken) })
+	batch.Queue(nowAndOvertaken, args).QueryRow(func(row pgx.Row) error { return row.Scan(&t.now, &t.overtaken) })
 	return conn.SendBatch(ctx, batch).Close()
 }
 

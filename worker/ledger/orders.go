@@ -44,8 +44,9 @@ const (
 	orderColumns = ` order_id, request_id, customer_id, payment_method, currency, content, state, failure, create_time`
 
 	insertOrder = `
-INSERT INTO orders (order_id, request_id, customer_id, payment_method, currency, content)
-VALUES (@order_id, @request_id, @customer_id, @payment_method, @currency, @content) ON CONFLICT (order_id) DO NOTHING`
+INSERT INTO orders (order_id, request_id, customer_id, payment_method, currency, content, state, failure)
+VALUES (@order_id, @request_id, @customer_id, @payment_method, @currency, @content, @state, @failure)
+    ON CONFLICT (order_id) DO NOTHING`
 
 	selectOrder = `SELECT` + orderColumns + ` FROM orders WHERE order_id = @order_id`
 
@@ -60,16 +61,37 @@ UPDATE orders SET state = @state, failure = @failure WHERE order_id = @order_id 
 // It returns ErrRequestIDReused when that one is of another content. It may be repeated.
 func (s *Shard) OpenOrder(ctx context.Context, o Order) (*Order, error) {
 	batch := &pgx.Batch{}
-	args := pgx.NamedArgs{
-		"order_id": o.OrderID, "request_id": o.RequestID, "customer_id": o.CustomerID,
-		"payment_method": o.PaymentMethod, "currency": o.Currency, "content": o.Content,
-	}
-	batch.Queue(insertOrder, args)
+	o.State = OrderOpen
+	batch.Queue(insertOrder, o.columns())
 	stored, err := s.sendForOrder(ctx, batch, o.OrderID)
-	if err == nil && !bytes.Equal(stored.Content, o.Content) {
-		err = ErrRequestIDReused
+	return stored, s.readError("open order", o.check(stored, err))
+}
+
+// PlaceOrder stores an order that is closed from the start, placed or failed as it says,
+// because its lines are never other ones. Otherwise it is OpenOrder and CloseOrder in one.
+func (s *Shard) PlaceOrder(ctx context.Context, o Order, toBePaid bool) (*WholeOrder, error) {
+	batch := &pgx.Batch{}
+	batch.Queue(insertOrder, o.columns())
+	if toBePaid {
+		batch.Queue(insertPayment, pgx.NamedArgs{"order_id": o.OrderID})
 	}
-	return stored, s.readError("open order", err)
+	stored, err := s.sendForWhole(ctx, batch, o.OrderID)
+	return stored, s.readError("place order", o.check(stored.Order, err))
+}
+
+func (o *Order) columns() pgx.NamedArgs {
+	return pgx.NamedArgs{
+		"order_id": o.OrderID, "request_id": o.RequestID, "customer_id": o.CustomerID, "payment_method": o.PaymentMethod,
+		"currency": o.Currency, "content": o.Content, "state": o.State, "failure": o.Failure,
+	}
+}
+
+// check tells that the order which is stored is another one.
+func (o *Order) check(stored *Order, err error) error {
+	if err == nil && !bytes.Equal(stored.Content, o.Content) {
+		return ErrRequestIDReused
+	}
+	return err
 }
 
 // CloseOrder says what became of an open order. It returns the order as it is then: somebody

@@ -53,9 +53,11 @@ SELECT o.order_id, o.payment_method, o.currency, lines.price
 
 	selectPayment = `SELECT` + paymentColumns + ` FROM payments WHERE order_id = @order_id`
 
-	settlePayment = `
-UPDATE payments SET state = @state, reference = @reference, decline = @decline
- WHERE order_id = @order_id AND state = 'authorizing'`
+	settlePayments = `
+UPDATE payments p SET state = s.state, reference = s.reference, decline = s.decline
+  FROM unnest(@order_ids::uuid[], @states::text[], @references::text[], @declines::text[])
+       AS s (order_id, state, reference, decline)
+ WHERE p.order_id = ANY (ARRAY[s.order_id]) AND p.state = 'authorizing'`
 )
 
 // BeginPayment stores the payment of a placed order that has a price and whose purchases are
@@ -69,22 +71,23 @@ func (s *Shard) BeginPayment(ctx context.Context, orderID uuid.UUID) (*WholeOrde
 	return stored, s.readError("begin payment", err)
 }
 
-// SettlePayment stores what the provider said of a payment. It returns the payment as it is
-// then: it may have been let go meanwhile.
-func (s *Shard) SettlePayment(
-	ctx context.Context, orderID uuid.UUID, state PaymentState, reference, decline string,
-) (*Payment, error) {
-	batch := &pgx.Batch{}
-	batch.Queue(settlePayment, pgx.NamedArgs{
-		"order_id": orderID, "state": state, "reference": reference, "decline": decline,
-	})
-	var stored *Payment
-	batch.Queue(selectPayment, pgx.NamedArgs{"order_id": orderID}).Query(func(rows pgx.Rows) (err error) {
-		stored, err = pgx.CollectExactlyOneRow(rows, pgx.RowToAddrOfStructByPos[Payment])
-		return err
-	})
-	err := s.pool.SendBatch(ctx, batch).Close()
-	return stored, s.readError("settle payment", err)
+// Settlement is what a provider has said of a payment that was authorizing.
+type Settlement struct {
+	State     PaymentState // Authorized or Declined
+	Reference string       // the provider's
+	Decline   string       // why it was declined
+}
+
+func settlementColumns(settlements map[uuid.UUID]*Settlement) pgx.NamedArgs {
+	var (
+		orders                       uuids
+		states, references, declines []string
+	)
+	for id, s := range settlements {
+		orders, states = append(orders, id), append(states, string(s.State))
+		references, declines = append(references, s.Reference), append(declines, s.Decline)
+	}
+	return pgx.NamedArgs{"order_ids": orders, "states": states, "references": references, "declines": declines}
 }
 
 // Task is what a provider has to be asked for because of what was committed.
@@ -114,10 +117,11 @@ SELECT t.task_id, t.action, t.key, t.minor_units, t.attempts,
                     WHERE e.order_id = ANY (ARRAY[t.order_id]) AND e.state = 'pending' AND e.task_id < t.task_id)
  ORDER BY t.next_time LIMIT @limit`
 
-	endTask = `
+	// Of a payment one task at most is ended at a time, since the next one is not due before.
+	endTasks = `
 WITH ended AS (
     UPDATE payment_tasks SET state = 'done', end_time = now(), attempts = attempts + 1
-     WHERE task_id = @task_id AND state = 'pending' RETURNING order_id, action, minor_units
+     WHERE task_id = ANY (@task_ids) AND state = 'pending' RETURNING order_id, action, minor_units
 )
 UPDATE payments p
    SET state    = CASE ended.action WHEN 'void' THEN (CASE p.state WHEN 'declined' THEN 'declined' ELSE 'voided' END)
@@ -146,10 +150,10 @@ func (s *Shard) DueTasks(ctx context.Context, limit int, underWay []int64) ([]Ta
 	return tasks, s.readError("read payment tasks", err)
 }
 
-// EndTask stores that a task is done. It may be repeated.
-func (s *Shard) EndTask(ctx context.Context, id int64) error {
-	_, err := s.pool.Exec(ctx, endTask, pgx.NamedArgs{"task_id": id})
-	return s.readError("end payment task", err)
+// EndTasks stores that tasks are done, which were due at the same time. It may be repeated.
+func (s *Shard) EndTasks(ctx context.Context, ids []int64) error {
+	_, err := s.pool.Exec(ctx, endTasks, pgx.NamedArgs{"task_ids": ids})
+	return s.readError("end payment tasks", err)
 }
 
 // FailTask stores that a task was not done and is to be tried again after a pause, or, when

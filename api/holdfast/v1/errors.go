@@ -139,6 +139,16 @@ func notFound(reason, kind, id string) error {
 	return Error(codes.NotFound, reason, fmt.Sprintf("%s_id: there is no %s %q", kind, kind, id), map[string]string{kind + "_id": id})
 }
 
+// IsTransient tells an error of what may be done when it is asked for once more, from a
+// refusal.
+func IsTransient(err error) bool {
+	switch status.Code(err) {
+	case codes.OK, codes.FailedPrecondition, codes.NotFound, codes.InvalidArgument:
+		return false
+	}
+	return true
+}
+
 // Info returns the ErrorInfo of an error that holdfast made, or nil.
 func Info(err error) *errdetails.ErrorInfo {
 	for _, detail := range status.Convert(err).Details() {

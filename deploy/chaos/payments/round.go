@@ -156,8 +156,7 @@ func (b *batch) found(ctx context.Context, statement string, more ...any) (map[u
 }
 
 const (
-	selectAuthorized = `SELECT order_id FROM payments WHERE order_id = ANY ($1) AND state = 'authorized'`
-	selectTasks      = `SELECT order_id FROM payment_tasks WHERE order_id = ANY ($1) AND action = $2`
+	selectTasks = `SELECT order_id FROM payment_tasks WHERE order_id = ANY ($1) AND action = $2`
 
 	selectSettled = `
 SELECT o.order_id FROM orders o

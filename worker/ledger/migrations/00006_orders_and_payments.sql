@@ -83,30 +83,24 @@ BEGIN
               USING ERRCODE = 'integrity_constraint_violation', CONSTRAINT = 'payments_are_authorized_first';
     END IF;
 
-    INSERT INTO payment_tasks (order_id, action, key, minor_units)
-    SELECT c.order_id, 'capture', 'capture', sum((c.amount - c.released) * c.unit_price)::bigint
-      FROM changed c
-      JOIN before b ON b.purchase_id = c.purchase_id
-      JOIN payments p ON p.order_id = ANY (ARRAY[c.order_id])
-     WHERE c.state = 'confirmed' AND b.state = 'held'
-     GROUP BY c.order_id
-        ON CONFLICT (order_id, key) DO NOTHING;
-
-    INSERT INTO payment_tasks (order_id, action, key, minor_units)
-    SELECT DISTINCT c.order_id, 'void', 'void', 0
-      FROM changed c
-      JOIN before b ON b.purchase_id = c.purchase_id
-      JOIN payments p ON p.order_id = ANY (ARRAY[c.order_id])
-     WHERE c.state IN ('cancelled', 'expired') AND b.state = 'held' AND p.state IN ('authorizing', 'authorized')
-        ON CONFLICT (order_id, key) DO NOTHING;
-
     -- released only ever grows, so it names the refund.
     INSERT INTO payment_tasks (order_id, action, key, minor_units)
-    SELECT c.order_id, 'refund', 'refund-' || c.purchase_id || '-' || c.released, (c.released - b.released) * c.unit_price
-      FROM changed c
-      JOIN before b ON b.purchase_id = c.purchase_id
-      JOIN payments p ON p.order_id = ANY (ARRAY[c.order_id])
-     WHERE b.state = 'confirmed' AND c.released > b.released AND c.unit_price > 0
+    SELECT order_id, action, key, sum(minor_units)::bigint
+      FROM (SELECT c.order_id,
+                   CASE WHEN b.state = 'confirmed' THEN 'refund'
+                        WHEN c.state = 'confirmed' THEN 'capture' ELSE 'void' END AS action,
+                   CASE WHEN b.state = 'confirmed' THEN 'refund-' || c.purchase_id || '-' || c.released
+                        WHEN c.state = 'confirmed' THEN 'capture' ELSE 'void' END AS key,
+                   CASE WHEN b.state = 'confirmed' THEN (c.released - b.released) * c.unit_price
+                        WHEN c.state = 'confirmed' THEN (c.amount - c.released) * c.unit_price ELSE 0 END AS minor_units
+              FROM changed c
+              JOIN before b ON b.purchase_id = c.purchase_id
+              JOIN payments p ON p.order_id = ANY (ARRAY[c.order_id])
+             WHERE CASE b.state
+                   WHEN 'held' THEN c.state = 'confirmed'
+                                 OR c.state IN ('cancelled', 'expired') AND p.state IN ('authorizing', 'authorized')
+                   WHEN 'confirmed' THEN c.released > b.released AND c.unit_price > 0 END) AS tasks
+     GROUP BY order_id, action, key
         ON CONFLICT (order_id, key) DO NOTHING;
     RETURN NULL;
 END $$;

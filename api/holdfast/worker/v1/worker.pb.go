@@ -11,6 +11,7 @@ import (
 	status "google.golang.org/genproto/googleapis/rpc/status"
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
 	unsafe "unsafe"
@@ -23,6 +24,70 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type SellForMoneyRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// With one line, a region, a request_id and a hold.
+	Order *v1.CreateOrderRequest `protobuf:"bytes,1,opt,name=order,proto3" json:"order,omitempty"`
+	// Whether it is to be paid and confirmed, and not only to be held.
+	Finish bool `protobuf:"varint,2,opt,name=finish,proto3" json:"finish,omitempty"`
+	// Until when the line may be held: later the coordinator may have told the buyer what
+	// another worker decided. What is held may be paid for longer.
+	HoldUntil     *timestamppb.Timestamp `protobuf:"bytes,3,opt,name=hold_until,json=holdUntil,proto3" json:"hold_until,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SellForMoneyRequest) Reset() {
+	*x = SellForMoneyRequest{}
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SellForMoneyRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SellForMoneyRequest) ProtoMessage() {}
+
+func (x *SellForMoneyRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SellForMoneyRequest.ProtoReflect.Descriptor instead.
+func (*SellForMoneyRequest) Descriptor() ([]byte, []int) {
+	return file_holdfast_worker_v1_worker_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *SellForMoneyRequest) GetOrder() *v1.CreateOrderRequest {
+	if x != nil {
+		return x.Order
+	}
+	return nil
+}
+
+func (x *SellForMoneyRequest) GetFinish() bool {
+	if x != nil {
+		return x.Finish
+	}
+	return false
+}
+
+func (x *SellForMoneyRequest) GetHoldUntil() *timestamppb.Timestamp {
+	if x != nil {
+		return x.HoldUntil
+	}
+	return nil
+}
+
 type OpenOrderRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// With one line for each product, by product_id, a region and a request_id, and a hold.
@@ -33,7 +98,7 @@ type OpenOrderRequest struct {
 
 func (x *OpenOrderRequest) Reset() {
 	*x = OpenOrderRequest{}
-	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[0]
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -45,7 +110,7 @@ func (x *OpenOrderRequest) String() string {
 func (*OpenOrderRequest) ProtoMessage() {}
 
 func (x *OpenOrderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[0]
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -58,7 +123,7 @@ func (x *OpenOrderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenOrderRequest.ProtoReflect.Descriptor instead.
 func (*OpenOrderRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_worker_v1_worker_proto_rawDescGZIP(), []int{0}
+	return file_holdfast_worker_v1_worker_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *OpenOrderRequest) GetOrder() *v1.CreateOrderRequest {
@@ -80,7 +145,7 @@ type OpenOrderResponse struct {
 
 func (x *OpenOrderResponse) Reset() {
 	*x = OpenOrderResponse{}
-	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[1]
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -92,7 +157,7 @@ func (x *OpenOrderResponse) String() string {
 func (*OpenOrderResponse) ProtoMessage() {}
 
 func (x *OpenOrderResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[1]
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -105,7 +170,7 @@ func (x *OpenOrderResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use OpenOrderResponse.ProtoReflect.Descriptor instead.
 func (*OpenOrderResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_worker_v1_worker_proto_rawDescGZIP(), []int{1}
+	return file_holdfast_worker_v1_worker_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *OpenOrderResponse) GetOrderId() string {
@@ -134,7 +199,7 @@ type HoldLineRequest struct {
 
 func (x *HoldLineRequest) Reset() {
 	*x = HoldLineRequest{}
-	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[2]
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -146,7 +211,7 @@ func (x *HoldLineRequest) String() string {
 func (*HoldLineRequest) ProtoMessage() {}
 
 func (x *HoldLineRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[2]
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -159,7 +224,7 @@ func (x *HoldLineRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldLineRequest.ProtoReflect.Descriptor instead.
 func (*HoldLineRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_worker_v1_worker_proto_rawDescGZIP(), []int{2}
+	return file_holdfast_worker_v1_worker_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *HoldLineRequest) GetOrderId() string {
@@ -196,7 +261,7 @@ type CloseOrderRequest struct {
 
 func (x *CloseOrderRequest) Reset() {
 	*x = CloseOrderRequest{}
-	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[3]
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -208,7 +273,7 @@ func (x *CloseOrderRequest) String() string {
 func (*CloseOrderRequest) ProtoMessage() {}
 
 func (x *CloseOrderRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[3]
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -221,7 +286,7 @@ func (x *CloseOrderRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseOrderRequest.ProtoReflect.Descriptor instead.
 func (*CloseOrderRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_worker_v1_worker_proto_rawDescGZIP(), []int{3}
+	return file_holdfast_worker_v1_worker_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *CloseOrderRequest) GetOrderId() string {
@@ -255,7 +320,7 @@ type ReadmitRequest struct {
 
 func (x *ReadmitRequest) Reset() {
 	*x = ReadmitRequest{}
-	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[4]
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -267,7 +332,7 @@ func (x *ReadmitRequest) String() string {
 func (*ReadmitRequest) ProtoMessage() {}
 
 func (x *ReadmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[4]
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -280,7 +345,7 @@ func (x *ReadmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReadmitRequest.ProtoReflect.Descriptor instead.
 func (*ReadmitRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_worker_v1_worker_proto_rawDescGZIP(), []int{4}
+	return file_holdfast_worker_v1_worker_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ReadmitRequest) GetProductId() string {
@@ -323,7 +388,7 @@ type SellRequest struct {
 
 func (x *SellRequest) Reset() {
 	*x = SellRequest{}
-	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[5]
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -335,7 +400,7 @@ func (x *SellRequest) String() string {
 func (*SellRequest) ProtoMessage() {}
 
 func (x *SellRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[5]
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -348,7 +413,7 @@ func (x *SellRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SellRequest.ProtoReflect.Descriptor instead.
 func (*SellRequest) Descriptor() ([]byte, []int) {
-	return file_holdfast_worker_v1_worker_proto_rawDescGZIP(), []int{5}
+	return file_holdfast_worker_v1_worker_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *SellRequest) GetNumbers() []uint64 {
@@ -423,7 +488,7 @@ type SellResponse struct {
 
 func (x *SellResponse) Reset() {
 	*x = SellResponse{}
-	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[6]
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -435,7 +500,7 @@ func (x *SellResponse) String() string {
 func (*SellResponse) ProtoMessage() {}
 
 func (x *SellResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[6]
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -448,7 +513,7 @@ func (x *SellResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SellResponse.ProtoReflect.Descriptor instead.
 func (*SellResponse) Descriptor() ([]byte, []int) {
-	return file_holdfast_worker_v1_worker_proto_rawDescGZIP(), []int{6}
+	return file_holdfast_worker_v1_worker_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *SellResponse) GetNumbers() []uint64 {
@@ -517,7 +582,7 @@ type SaleError struct {
 
 func (x *SaleError) Reset() {
 	*x = SaleError{}
-	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[7]
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -529,7 +594,7 @@ func (x *SaleError) String() string {
 func (*SaleError) ProtoMessage() {}
 
 func (x *SaleError) ProtoReflect() protoreflect.Message {
-	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[7]
+	mi := &file_holdfast_worker_v1_worker_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -542,7 +607,7 @@ func (x *SaleError) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SaleError.ProtoReflect.Descriptor instead.
 func (*SaleError) Descriptor() ([]byte, []int) {
-	return file_holdfast_worker_v1_worker_proto_rawDescGZIP(), []int{7}
+	return file_holdfast_worker_v1_worker_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SaleError) GetNumber() uint64 {
@@ -563,7 +628,12 @@ var File_holdfast_worker_v1_worker_proto protoreflect.FileDescriptor
 
 const file_holdfast_worker_v1_worker_proto_rawDesc = "" +
 	"\n" +
-	"\x1fholdfast/worker/v1/worker.proto\x12\x12holdfast.worker.v1\x1a\x17google/rpc/status.proto\x1a\x17holdfast/v1/money.proto\x1a\x17holdfast/v1/order.proto\x1a\x1aholdfast/v1/purchase.proto\"I\n" +
+	"\x1fholdfast/worker/v1/worker.proto\x12\x12holdfast.worker.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/rpc/status.proto\x1a\x17holdfast/v1/money.proto\x1a\x17holdfast/v1/order.proto\x1a\x1aholdfast/v1/purchase.proto\"\x9f\x01\n" +
+	"\x13SellForMoneyRequest\x125\n" +
+	"\x05order\x18\x01 \x01(\v2\x1f.holdfast.v1.CreateOrderRequestR\x05order\x12\x16\n" +
+	"\x06finish\x18\x02 \x01(\bR\x06finish\x129\n" +
+	"\n" +
+	"hold_until\x18\x03 \x01(\v2\x1a.google.protobuf.TimestampR\tholdUntil\"I\n" +
 	"\x10OpenOrderRequest\x125\n" +
 	"\x05order\x18\x01 \x01(\v2\x1f.holdfast.v1.CreateOrderRequestR\x05order\"B\n" +
 	"\x11OpenOrderResponse\x12\x19\n" +
@@ -601,14 +671,15 @@ const file_holdfast_worker_v1_worker_proto_rawDesc = "" +
 	"\breleased\x18\b \x03(\x03R\breleased\"O\n" +
 	"\tSaleError\x12\x16\n" +
 	"\x06number\x18\x01 \x01(\x04R\x06number\x12*\n" +
-	"\x06status\x18\x02 \x01(\v2\x12.google.rpc.StatusR\x06status2\x8f\x03\n" +
+	"\x06status\x18\x02 \x01(\v2\x12.google.rpc.StatusR\x06status2\xdc\x03\n" +
 	"\rWorkerService\x12M\n" +
 	"\x04Sell\x12\x1f.holdfast.worker.v1.SellRequest\x1a .holdfast.worker.v1.SellResponse(\x010\x01\x12D\n" +
 	"\aReadmit\x12\".holdfast.worker.v1.ReadmitRequest\x1a\x15.holdfast.v1.Purchase\x12X\n" +
 	"\tOpenOrder\x12$.holdfast.worker.v1.OpenOrderRequest\x1a%.holdfast.worker.v1.OpenOrderResponse\x12F\n" +
 	"\bHoldLine\x12#.holdfast.worker.v1.HoldLineRequest\x1a\x15.holdfast.v1.Purchase\x12G\n" +
 	"\n" +
-	"CloseOrder\x12%.holdfast.worker.v1.CloseOrderRequest\x1a\x12.holdfast.v1.OrderBAZ?github.com/holdfast-io/holdfast/api/holdfast/worker/v1;workerv1b\x06proto3"
+	"CloseOrder\x12%.holdfast.worker.v1.CloseOrderRequest\x1a\x12.holdfast.v1.Order\x12K\n" +
+	"\fSellForMoney\x12'.holdfast.worker.v1.SellForMoneyRequest\x1a\x12.holdfast.v1.OrderBAZ?github.com/holdfast-io/holdfast/api/holdfast/worker/v1;workerv1b\x06proto3"
 
 var (
 	file_holdfast_worker_v1_worker_proto_rawDescOnce sync.Once
@@ -622,50 +693,56 @@ func file_holdfast_worker_v1_worker_proto_rawDescGZIP() []byte {
 	return file_holdfast_worker_v1_worker_proto_rawDescData
 }
 
-var file_holdfast_worker_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 8)
+var file_holdfast_worker_v1_worker_proto_msgTypes = make([]protoimpl.MessageInfo, 9)
 var file_holdfast_worker_v1_worker_proto_goTypes = []any{
-	(*OpenOrderRequest)(nil),          // 0: holdfast.worker.v1.OpenOrderRequest
-	(*OpenOrderResponse)(nil),         // 1: holdfast.worker.v1.OpenOrderResponse
-	(*HoldLineRequest)(nil),           // 2: holdfast.worker.v1.HoldLineRequest
-	(*CloseOrderRequest)(nil),         // 3: holdfast.worker.v1.CloseOrderRequest
-	(*ReadmitRequest)(nil),            // 4: holdfast.worker.v1.ReadmitRequest
-	(*SellRequest)(nil),               // 5: holdfast.worker.v1.SellRequest
-	(*SellResponse)(nil),              // 6: holdfast.worker.v1.SellResponse
-	(*SaleError)(nil),                 // 7: holdfast.worker.v1.SaleError
-	(*v1.CreateOrderRequest)(nil),     // 8: holdfast.v1.CreateOrderRequest
-	(*v1.CreatePurchaseRequest)(nil),  // 9: holdfast.v1.CreatePurchaseRequest
-	(*v1.Money)(nil),                  // 10: holdfast.v1.Money
-	(*v1.OrderFailure)(nil),           // 11: holdfast.v1.OrderFailure
-	(*v1.ConfirmPurchaseRequest)(nil), // 12: holdfast.v1.ConfirmPurchaseRequest
-	(v1.PurchaseState)(0),             // 13: holdfast.v1.PurchaseState
-	(*status.Status)(nil),             // 14: google.rpc.Status
-	(*v1.Purchase)(nil),               // 15: holdfast.v1.Purchase
-	(*v1.Order)(nil),                  // 16: holdfast.v1.Order
+	(*SellForMoneyRequest)(nil),       // 0: holdfast.worker.v1.SellForMoneyRequest
+	(*OpenOrderRequest)(nil),          // 1: holdfast.worker.v1.OpenOrderRequest
+	(*OpenOrderResponse)(nil),         // 2: holdfast.worker.v1.OpenOrderResponse
+	(*HoldLineRequest)(nil),           // 3: holdfast.worker.v1.HoldLineRequest
+	(*CloseOrderRequest)(nil),         // 4: holdfast.worker.v1.CloseOrderRequest
+	(*ReadmitRequest)(nil),            // 5: holdfast.worker.v1.ReadmitRequest
+	(*SellRequest)(nil),               // 6: holdfast.worker.v1.SellRequest
+	(*SellResponse)(nil),              // 7: holdfast.worker.v1.SellResponse
+	(*SaleError)(nil),                 // 8: holdfast.worker.v1.SaleError
+	(*v1.CreateOrderRequest)(nil),     // 9: holdfast.v1.CreateOrderRequest
+	(*timestamppb.Timestamp)(nil),     // 10: google.protobuf.Timestamp
+	(*v1.CreatePurchaseRequest)(nil),  // 11: holdfast.v1.CreatePurchaseRequest
+	(*v1.Money)(nil),                  // 12: holdfast.v1.Money
+	(*v1.OrderFailure)(nil),           // 13: holdfast.v1.OrderFailure
+	(*v1.ConfirmPurchaseRequest)(nil), // 14: holdfast.v1.ConfirmPurchaseRequest
+	(v1.PurchaseState)(0),             // 15: holdfast.v1.PurchaseState
+	(*status.Status)(nil),             // 16: google.rpc.Status
+	(*v1.Purchase)(nil),               // 17: holdfast.v1.Purchase
+	(*v1.Order)(nil),                  // 18: holdfast.v1.Order
 }
 var file_holdfast_worker_v1_worker_proto_depIdxs = []int32{
-	8,  // 0: holdfast.worker.v1.OpenOrderRequest.order:type_name -> holdfast.v1.CreateOrderRequest
-	9,  // 1: holdfast.worker.v1.HoldLineRequest.line:type_name -> holdfast.v1.CreatePurchaseRequest
-	10, // 2: holdfast.worker.v1.HoldLineRequest.unit_price:type_name -> holdfast.v1.Money
-	11, // 3: holdfast.worker.v1.CloseOrderRequest.failure:type_name -> holdfast.v1.OrderFailure
-	12, // 4: holdfast.worker.v1.ReadmitRequest.confirmation:type_name -> holdfast.v1.ConfirmPurchaseRequest
-	13, // 5: holdfast.worker.v1.SellResponse.states:type_name -> holdfast.v1.PurchaseState
-	7,  // 6: holdfast.worker.v1.SellResponse.errors:type_name -> holdfast.worker.v1.SaleError
-	14, // 7: holdfast.worker.v1.SaleError.status:type_name -> google.rpc.Status
-	5,  // 8: holdfast.worker.v1.WorkerService.Sell:input_type -> holdfast.worker.v1.SellRequest
-	4,  // 9: holdfast.worker.v1.WorkerService.Readmit:input_type -> holdfast.worker.v1.ReadmitRequest
-	0,  // 10: holdfast.worker.v1.WorkerService.OpenOrder:input_type -> holdfast.worker.v1.OpenOrderRequest
-	2,  // 11: holdfast.worker.v1.WorkerService.HoldLine:input_type -> holdfast.worker.v1.HoldLineRequest
-	3,  // 12: holdfast.worker.v1.WorkerService.CloseOrder:input_type -> holdfast.worker.v1.CloseOrderRequest
-	6,  // 13: holdfast.worker.v1.WorkerService.Sell:output_type -> holdfast.worker.v1.SellResponse
-	15, // 14: holdfast.worker.v1.WorkerService.Readmit:output_type -> holdfast.v1.Purchase
-	1,  // 15: holdfast.worker.v1.WorkerService.OpenOrder:output_type -> holdfast.worker.v1.OpenOrderResponse
-	15, // 16: holdfast.worker.v1.WorkerService.HoldLine:output_type -> holdfast.v1.Purchase
-	16, // 17: holdfast.worker.v1.WorkerService.CloseOrder:output_type -> holdfast.v1.Order
-	13, // [13:18] is the sub-list for method output_type
-	8,  // [8:13] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	9,  // 0: holdfast.worker.v1.SellForMoneyRequest.order:type_name -> holdfast.v1.CreateOrderRequest
+	10, // 1: holdfast.worker.v1.SellForMoneyRequest.hold_until:type_name -> google.protobuf.Timestamp
+	9,  // 2: holdfast.worker.v1.OpenOrderRequest.order:type_name -> holdfast.v1.CreateOrderRequest
+	11, // 3: holdfast.worker.v1.HoldLineRequest.line:type_name -> holdfast.v1.CreatePurchaseRequest
+	12, // 4: holdfast.worker.v1.HoldLineRequest.unit_price:type_name -> holdfast.v1.Money
+	13, // 5: holdfast.worker.v1.CloseOrderRequest.failure:type_name -> holdfast.v1.OrderFailure
+	14, // 6: holdfast.worker.v1.ReadmitRequest.confirmation:type_name -> holdfast.v1.ConfirmPurchaseRequest
+	15, // 7: holdfast.worker.v1.SellResponse.states:type_name -> holdfast.v1.PurchaseState
+	8,  // 8: holdfast.worker.v1.SellResponse.errors:type_name -> holdfast.worker.v1.SaleError
+	16, // 9: holdfast.worker.v1.SaleError.status:type_name -> google.rpc.Status
+	6,  // 10: holdfast.worker.v1.WorkerService.Sell:input_type -> holdfast.worker.v1.SellRequest
+	5,  // 11: holdfast.worker.v1.WorkerService.Readmit:input_type -> holdfast.worker.v1.ReadmitRequest
+	1,  // 12: holdfast.worker.v1.WorkerService.OpenOrder:input_type -> holdfast.worker.v1.OpenOrderRequest
+	3,  // 13: holdfast.worker.v1.WorkerService.HoldLine:input_type -> holdfast.worker.v1.HoldLineRequest
+	4,  // 14: holdfast.worker.v1.WorkerService.CloseOrder:input_type -> holdfast.worker.v1.CloseOrderRequest
+	0,  // 15: holdfast.worker.v1.WorkerService.SellForMoney:input_type -> holdfast.worker.v1.SellForMoneyRequest
+	7,  // 16: holdfast.worker.v1.WorkerService.Sell:output_type -> holdfast.worker.v1.SellResponse
+	17, // 17: holdfast.worker.v1.WorkerService.Readmit:output_type -> holdfast.v1.Purchase
+	2,  // 18: holdfast.worker.v1.WorkerService.OpenOrder:output_type -> holdfast.worker.v1.OpenOrderResponse
+	17, // 19: holdfast.worker.v1.WorkerService.HoldLine:output_type -> holdfast.v1.Purchase
+	18, // 20: holdfast.worker.v1.WorkerService.CloseOrder:output_type -> holdfast.v1.Order
+	18, // 21: holdfast.worker.v1.WorkerService.SellForMoney:output_type -> holdfast.v1.Order
+	16, // [16:22] is the sub-list for method output_type
+	10, // [10:16] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_holdfast_worker_v1_worker_proto_init() }
@@ -679,7 +756,7 @@ func file_holdfast_worker_v1_worker_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_holdfast_worker_v1_worker_proto_rawDesc), len(file_holdfast_worker_v1_worker_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   8,
+			NumMessages:   9,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -20,11 +20,12 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	WorkerService_Sell_FullMethodName       = "/holdfast.worker.v1.WorkerService/Sell"
-	WorkerService_Readmit_FullMethodName    = "/holdfast.worker.v1.WorkerService/Readmit"
-	WorkerService_OpenOrder_FullMethodName  = "/holdfast.worker.v1.WorkerService/OpenOrder"
-	WorkerService_HoldLine_FullMethodName   = "/holdfast.worker.v1.WorkerService/HoldLine"
-	WorkerService_CloseOrder_FullMethodName = "/holdfast.worker.v1.WorkerService/CloseOrder"
+	WorkerService_Sell_FullMethodName         = "/holdfast.worker.v1.WorkerService/Sell"
+	WorkerService_Readmit_FullMethodName      = "/holdfast.worker.v1.WorkerService/Readmit"
+	WorkerService_OpenOrder_FullMethodName    = "/holdfast.worker.v1.WorkerService/OpenOrder"
+	WorkerService_HoldLine_FullMethodName     = "/holdfast.worker.v1.WorkerService/HoldLine"
+	WorkerService_CloseOrder_FullMethodName   = "/holdfast.worker.v1.WorkerService/CloseOrder"
+	WorkerService_SellForMoney_FullMethodName = "/holdfast.worker.v1.WorkerService/SellForMoney"
 )
 
 // WorkerServiceClient is the client API for WorkerService service.
@@ -46,6 +47,8 @@ type WorkerServiceClient interface {
 	OpenOrder(ctx context.Context, in *OpenOrderRequest, opts ...grpc.CallOption) (*OpenOrderResponse, error)
 	HoldLine(ctx context.Context, in *HoldLineRequest, opts ...grpc.CallOption) (*v1.Purchase, error)
 	CloseOrder(ctx context.Context, in *CloseOrderRequest, opts ...grpc.CallOption) (*v1.Order, error)
+	// All steps of an order that is a purchase with a price, in one call.
+	SellForMoney(ctx context.Context, in *SellForMoneyRequest, opts ...grpc.CallOption) (*v1.Order, error)
 }
 
 type workerServiceClient struct {
@@ -109,6 +112,16 @@ func (c *workerServiceClient) CloseOrder(ctx context.Context, in *CloseOrderRequ
 	return out, nil
 }
 
+func (c *workerServiceClient) SellForMoney(ctx context.Context, in *SellForMoneyRequest, opts ...grpc.CallOption) (*v1.Order, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(v1.Order)
+	err := c.cc.Invoke(ctx, WorkerService_SellForMoney_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // WorkerServiceServer is the server API for WorkerService service.
 // All implementations must embed UnimplementedWorkerServiceServer
 // for forward compatibility.
@@ -128,6 +141,8 @@ type WorkerServiceServer interface {
 	OpenOrder(context.Context, *OpenOrderRequest) (*OpenOrderResponse, error)
 	HoldLine(context.Context, *HoldLineRequest) (*v1.Purchase, error)
 	CloseOrder(context.Context, *CloseOrderRequest) (*v1.Order, error)
+	// All steps of an order that is a purchase with a price, in one call.
+	SellForMoney(context.Context, *SellForMoneyRequest) (*v1.Order, error)
 	mustEmbedUnimplementedWorkerServiceServer()
 }
 
@@ -152,6 +167,9 @@ func (UnimplementedWorkerServiceServer) HoldLine(context.Context, *HoldLineReque
 }
 func (UnimplementedWorkerServiceServer) CloseOrder(context.Context, *CloseOrderRequest) (*v1.Order, error) {
 	return nil, status.Error(codes.Unimplemented, "method CloseOrder not implemented")
+}
+func (UnimplementedWorkerServiceServer) SellForMoney(context.Context, *SellForMoneyRequest) (*v1.Order, error) {
+	return nil, status.Error(codes.Unimplemented, "method SellForMoney not implemented")
 }
 func (UnimplementedWorkerServiceServer) mustEmbedUnimplementedWorkerServiceServer() {}
 func (UnimplementedWorkerServiceServer) testEmbeddedByValue()                       {}
@@ -253,6 +271,24 @@ func _WorkerService_CloseOrder_Handler(srv interface{}, ctx context.Context, dec
 	return interceptor(ctx, in, info, handler)
 }
 
+func _WorkerService_SellForMoney_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(SellForMoneyRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(WorkerServiceServer).SellForMoney(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: WorkerService_SellForMoney_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(WorkerServiceServer).SellForMoney(ctx, req.(*SellForMoneyRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // WorkerService_ServiceDesc is the grpc.ServiceDesc for WorkerService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -275,6 +311,10 @@ var WorkerService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CloseOrder",
 			Handler:    _WorkerService_CloseOrder_Handler,
+		},
+		{
+			MethodName: "SellForMoney",
+			Handler:    _WorkerService_SellForMoney_Handler,
 		},
 	},
 	Streams: []grpc.StreamDesc{

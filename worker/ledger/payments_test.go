@@ -1,0 +1,100 @@
+package ledger_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/holdfast-io/holdfast/worker/ledger"
+)
+
+// placed is an order of one held unit whose payment has begun.
+func (d *database) placed(t *testing.T, f ledger.Fence, request string) *ledger.WholeOrder {
+	t.Helper()
+	id, price := uuid.New(), int64(5)
+	p := holdOf(f, request, 1, time.Hour)
+	p.OrderID, p.UnitPrice = &id, &price
+	d.commit(t, p)
+	o, err := d.PlaceOrder(t.Context(), ledger.Order{
+		OrderID: id, PaymentMethod: "m", Currency: "EUR", Content: []byte(request), State: ledger.OrderPlaced,
+	}, true)
+	if err != nil || o.Payment == nil || len(o.Purchases) != 1 {
+		t.Fatalf("%+v, %v", o, err)
+	}
+	return o
+}
+
+func (d *database) payment(t *testing.T, o *ledger.WholeOrder) ledger.Payment {
+	t.Helper()
+	stored, err := d.WholeOrder(t.Context(), o.OrderID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return *stored.Payment
+}
+
+// What a provider has said is not lost because nothing could be done about it: the void that
+// follows an expiry needs the provider's reference. And what was said first stays.
+func TestSettlementIsStoredWhateverBecomesOfTheChange(t *testing.T) {
+	d := newDatabase(t)
+	f := d.begin(t, "p", 1, 10)
+	confirm := func(o *ledger.WholeOrder, said ledger.Settlement) error {
+		return d.change(t, ledger.Change{
+			PurchaseID: o.Purchases[0].PurchaseID, Action: ledger.Confirm, RequestID: "c", OrderID: &o.OrderID, Settlement: &said,
+		})[0].Err
+	}
+	o := d.placed(t, f, "expired")
+	d.exec(t, "UPDATE purchases SET expire_time = now() - interval '1 s'")
+	d.must(t, ledger.Change{PurchaseID: o.Purchases[0].PurchaseID, Action: ledger.Expire, RequestID: "e"})
+	if err := confirm(o, ledger.Settlement{State: ledger.Authorized, Reference: "r"}); err == nil {
+		t.Error("a hold that has ended was confirmed")
+	}
+	if p := d.payment(t, o); p.State != ledger.Authorized || p.Reference != "r" {
+		t.Errorf("what the provider said was stored as %+v", p)
+	}
+
+	o = d.placed(t, f, "confirmed")
+	if err := confirm(o, ledger.Settlement{State: ledger.Authorized, Reference: "first"}); err != nil {
+		t.Fatal(err)
+	}
+	if err := confirm(o, ledger.Settlement{State: ledger.Declined, Decline: "late"}); err != nil {
+		t.Error(err)
+	}
+	if p := d.payment(t, o); p.State != ledger.Authorized || p.Reference != "first" || p.Decline != "" {
+		t.Errorf("what the provider said first was overwritten: %+v", p)
+	}
+}
+
+// Tasks are ended together, each once: a second time, by whoever believes that it is still
+// his duty, nothing is captured again.
+func TestTasksEndTogetherAndOnce(t *testing.T) {
+	d := newDatabase(t)
+	f := d.begin(t, "p", 1, 10)
+	authorized := &ledger.Settlement{State: ledger.Authorized}
+	var orders []*ledger.WholeOrder
+	for _, request := range []string{"a", "b"} {
+		o := d.placed(t, f, request)
+		orders = append(orders, o)
+		d.must(t, ledger.Change{
+			PurchaseID: o.Purchases[0].PurchaseID, Action: ledger.Confirm, RequestID: "c", OrderID: &o.OrderID, Settlement: authorized,
+		})
+	}
+	tasks, err := d.DueTasks(t.Context(), 10, []int64{})
+	if err != nil || len(tasks) != 2 {
+		t.Fatal(tasks, err)
+	}
+	for range 2 {
+		if err := d.EndTasks(t.Context(), []int64{tasks[0].TaskID, tasks[1].TaskID}); err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range orders {
+			if p := d.payment(t, o); p.State != ledger.Captured || p.Captured != 5 {
+				t.Errorf("%+v", p)
+			}
+		}
+	}
+	if tasks, err = d.DueTasks(t.Context(), 10, []int64{}); err != nil || len(tasks) != 0 {
+		t.Error(tasks, err)
+	}
+}
