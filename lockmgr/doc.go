@@ -13,7 +13,7 @@
 //   - owner: who this manager is, an opaque string that rivals can read
 //   - claim: one acquisition, from its beginning until its lock has ended; it has one
 //     key in its life, and no other claim ever has that
-//   - lease: an etcd lease, shared by up to 256 claims of one manager
+//   - lease: an etcd lease, shared by up to 1024 claims of one manager
 //   - place: the create revision of a claim's key; the queue of a name is
 //     its keys in that order, and the first one owns the name
 //   - token: the revision of the write that confirmed the ownership
@@ -153,11 +153,11 @@
 //
 // # Cost
 //
-// Acquiring is one write, and for one lock in 256 a grant; taking over from another
+// Acquiring is one write, and for one lock in 1024 a grant; taking over from another
 // owner is one more read and write; releasing is one write for up to a hundred locks
 // that are released at the same time; evicting is one write. A refused TryAcquire is
 // one Txn that changes nothing. A held lock costs about a kilobyte of memory, no
-// goroutine, and a 256th of a renewal every fifth to third of a TTL. All
+// goroutine, and a thousandth of a renewal every fifth to third of a TTL. All
 // locks of a manager share one watch, which hears of every key that is put or deleted:
 // about a microsecond each.
 //

@@ -13,7 +13,7 @@ import (
 // does, which they would anyway: what ends one lease of a process ends all. Many
 // make renewals cheap, and the end of a dead process: etcd waits for its disk with
 // each lease that ends.
-const claimsPerLease = 256
+const claimsPerLease = 1024
 
 // lease is an etcd lease, shared by acquisitions of this manager.
 type lease struct {
