@@ -51,17 +51,25 @@ func (s *service) sellForMoney(ctx context.Context, req *holdfastv1.CreatePurcha
 	if _, err := s.completeOrder(ctx, until, o); err != nil {
 		return nil, err
 	}
+	finish := req.GetHold() == nil
 	var order *holdfastv1.Order
 	err := s.router.call(ctx, until, req.GetProductId(), &way{}, func(p *peer, holdUntil time.Time) (err error) {
-		ctx, cancel := p.attempt(ctx, until) // the rest of the time is the provider's
+		attempt := holdUntil
+		if finish {
+			attempt = until // the rest of the time is the provider's
+		}
+		ctx, cancel := p.attempt(ctx, attempt)
 		defer cancel()
 		order, err = workerv1.NewWorkerServiceClient(p.conn).SellForMoney(ctx, &workerv1.SellForMoneyRequest{
-			Order: o, Finish: req.GetHold() == nil, HoldUntil: timestamppb.New(holdUntil),
+			Order: o, Finish: finish, HoldUntil: timestamppb.New(holdUntil),
 		})
 		return err
 	})
-	if err != nil {
+	switch {
+	case err != nil:
 		return nil, errorOfLine(err)
+	case len(order.GetPurchases()) != 1:
+		return nil, status.Error(codes.Internal, "internal error") // an order of one line has one
 	}
 	return order.GetPurchases()[0], nil
 }

@@ -22,6 +22,10 @@ import (
 const (
 	askInterval = 250 * time.Millisecond
 	askTimeout  = 500 * time.Millisecond
+
+	// knockTimeout is until somebody may live who does not answer a knock; the way to another
+	// region takes less.
+	knockTimeout = 200 * time.Millisecond
 )
 
 // peer is a connection to a worker, and whether the worker says anything.
@@ -34,6 +38,7 @@ type peer struct {
 
 	heard  atomic.Pointer[hearing]
 	knocks singleflight.Group
+	opened atomic.Pointer[time.Time] // when somebody was there, or the knock not answered
 }
 
 // hearing is a time in which a worker says something. Its context ends when the worker
@@ -109,16 +114,23 @@ func (p *peer) silent() bool { return p.heard.Load().Err() != nil }
 
 // isDead reports whether nobody listens at the worker's address any more, and so nobody has
 // a call in his hands there. A worker that is paused is connected to by its kernel. Those
-// who ask at the same time share the answer.
+// who ask at the same time share the answer, and for a while the answer that it may live.
 func (p *peer) isDead() bool {
+	if opened := p.opened.Load(); opened != nil && time.Since(*opened) < askInterval {
+		return false
+	}
 	dead, _, _ := p.knocks.Do("", func() (any, error) {
-		ctx, cancel := context.WithTimeout(context.Background(), askTimeout)
+		ctx, cancel := context.WithTimeout(context.Background(), knockTimeout)
 		defer cancel()
 		conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", p.address)
 		if err == nil {
 			_ = conn.Close()
 		}
-		return errors.Is(err, syscall.ECONNREFUSED), nil
+		refused := errors.Is(err, syscall.ECONNREFUSED)
+		if now := time.Now(); !refused {
+			p.opened.Store(&now)
+		}
+		return refused, nil
 	})
 	return dead.(bool)
 }

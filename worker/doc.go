@@ -57,7 +57,8 @@
 //
 // Extensions, confirmations, cancellations and returns take no units, so any worker does
 // them (changes.go), in batches of their shard. Orders are stored, held line by line in the
-// tenures of their products, and placed (orders.go); their payment is asked for by the
+// tenures of their products, and placed (orders.go); a purchase with a price is held first
+// and stored as an order then; their payment is asked for by the
 // goroutine of the call (pay.go), and what follows a commit is done by the outbox
 // (outbox.go), one worker for each shard (duty.go), as are sweeps.
 //

@@ -352,7 +352,8 @@ func tell[Q, A any](questions []question[Q, A], answers []A, err error) {
 	}
 }
 
-// await puts a question into a queue and waits for the answer.
+// await puts a question into a queue and waits for the answer. It returns ErrDraining when
+// the lane has stopped, and the question is not put.
 func await[Q, A any](ctx context.Context, q *queue[question[Q, A]], asked Q) (answer A, err error) {
 	answered := make(chan struct{})
 	var given A
@@ -363,5 +364,12 @@ func await[Q, A any](ctx context.Context, q *queue[question[Q, A]], asked Q) (an
 		return given, failure
 	case <-ctx.Done():
 		return answer, ctx.Err()
+	case <-q.over:
+	}
+	select {
+	case <-answered: // by the last batch
+		return given, failure
+	default:
+		return answer, ErrDraining
 	}
 }

@@ -183,7 +183,8 @@ func (s *service) sellForMoney(ctx context.Context, req *workerv1.SellForMoneyRe
 			PaymentMethod: o.GetPaymentMethod(), RequestId: req.GetOrder().GetRequestId(), Hold: req.GetOrder().GetHold(),
 		},
 	})
-	if holdfastv1.IsTransient(err) {
+	if holdfastv1.IsTransient(err) || status.Code(err) == codes.InvalidArgument {
+		// What cannot be asked for has no outcome; its request_id may be that of another one.
 		return nil, err
 	}
 	asked.State = ledger.OrderPlaced
@@ -196,7 +197,11 @@ func (s *service) sellForMoney(ctx context.Context, req *workerv1.SellForMoneyRe
 			return nil, s.status(ctx, "", err)
 		}
 	}
-	placed, err := sh.PlaceOrder(ctx, *asked, req.GetFinish())
+	var placed *ledger.WholeOrder
+	err = s.lanes.byShard[sh.Name()].contact.during(ctx, batchTimeout, func(ctx context.Context) (err error) {
+		placed, err = sh.PlaceOrder(ctx, *asked, req.GetFinish())
+		return err
+	})
 	if errors.Is(err, ledger.ErrRequestIDReused) && placed.State == ledger.OrderFailed {
 		s.giveBackAll(ctx, sh, placed) // nothing but what was held just now
 	}
@@ -334,7 +339,7 @@ func (s *service) orderStatus(ctx context.Context, shard, orderID string, err er
 	case errors.Is(err, ledger.ErrNotAuthorized):
 		return holdfastv1.Error(codes.FailedPrecondition, holdfastv1.ReasonPaymentPending,
 			"order_id: the payment of the order is not authorized: pay it", map[string]string{"order_id": orderID})
-	case errors.Is(err, errRequestIDReused), errors.As(err, new(*ShardError)):
+	case errors.Is(err, errRequestIDReused), errors.Is(err, ErrDraining), errors.As(err, new(*ShardError)):
 		return s.status(ctx, "", err)
 	}
 	return s.status(ctx, "", &ShardError{Shard: shard, cause: err})

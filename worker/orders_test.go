@@ -403,6 +403,52 @@ func TestPurchaseForMoneyHasOneOutcome(t *testing.T) {
 	checkLedger(t, c.shards, p, 3)
 }
 
+// A request id that somebody uses twice, with other content, does not undo what was asked for
+// with it first, however far that is.
+func TestReusedRequestIDLeavesTheFirstPurchaseAlone(t *testing.T) {
+	c, money := newCluster(t), newTill(t)
+	a := c.start(t, "a", money.pays)
+	p, ctx := a.create(t, 10), t.Context()
+	o, err := a.forMoney(ctx, false, p, "simulated:ok", time.Hour, line(p, 1, 5))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.exec(t, "eu", "DELETE FROM orders WHERE order_id = $1", rowOf(t, o)) // as if it was yet to be stored
+	_, err = a.forMoney(ctx, true, p, "simulated:ok", time.Hour, line(p, 2, 5))
+	wantReason(t, err, holdfastv1.ReasonRequestIDReused)
+	again, err := a.forMoney(ctx, true, p, "simulated:ok", time.Hour, line(p, 1, 5))
+	if err != nil || again.GetState() != isConfirmed {
+		t.Errorf("the first one was told %v, %v", again, err)
+	}
+	a.wantAvailable(t, p, 9)
+}
+
+// A task that its provider has done and whose end does not fit the payment's row, because an
+// operator has moved money by hand, say, is given up, and holds up no other.
+func TestTaskThatDoesNotFitHoldsUpNoOther(t *testing.T) {
+	c, money := newCluster(t), newTill(t)
+	a := c.start(t, "a", money.pays)
+	p := a.create(t, 10)
+	var orders []*holdfastv1.Order
+	for i := range 2 {
+		o := a.mustPlace(t, fmt.Sprint(p, i), "simulated:ok", time.Hour, line(p, 1, 5))
+		if _, err := a.pay(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+		money.await(t, o.GetOrderId(), func(e simulated.Entry) bool { return e.Captured == 5 })
+		c.await(t, "eu", "SELECT state = 'captured' FROM payments WHERE order_id = $1", rowOf(t, o))
+		orders = append(orders, o)
+	}
+	c.exec(t, "eu", "UPDATE payments SET captured = 0 WHERE order_id = $1", rowOf(t, orders[0]))
+	for i, o := range orders {
+		if _, err := a.ReturnPurchase(t.Context(), returnOf(o.GetPurchases()[0], fmt.Sprint("r", i), 1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.await(t, "eu", "SELECT state = 'dead' FROM payment_tasks WHERE action = 'refund' AND order_id = $1", rowOf(t, orders[0]))
+	c.await(t, "eu", "SELECT refunded = 5 FROM payments WHERE order_id = $1", rowOf(t, orders[1]))
+}
+
 // The worker may be killed after the line is held and before the order is stored. A
 // repetition goes on, and without one the hold ends and nobody was asked for money.
 func TestPurchaseForMoneyIsKilledHalfway(t *testing.T) {

@@ -47,13 +47,16 @@ func (o *outbox) run(ctx context.Context) {
 	var tasks sync.WaitGroup
 	defer tasks.Wait()
 	underWay, ended := map[int64]bool{}, make(chan endedTask, outboxAtOnce)
-	var done []int64 // of those under way; yet to be stored
+	var (
+		done    []int64 // of those under way; yet to be stored
+		storing bool
+		stored  = make(chan []int64, 1) // tasks that were not done before, or cannot be stored
+	)
 	for ctx.Err() == nil {
-		if o.end(ctx, done) {
-			for _, id := range done {
-				delete(underWay, id)
-			}
-			done = done[:0]
+		if len(done) > 0 && !storing {
+			batch := done
+			done, storing = nil, true
+			tasks.Go(func() { stored <- o.end(ctx, batch) })
 		}
 		for _, t := range o.due(ctx, underWay) {
 			underWay[t.TaskID] = true
@@ -75,6 +78,12 @@ func (o *outbox) run(ctx context.Context) {
 					delete(underWay, t.id)
 				}
 				again = full
+			case ids := <-stored:
+				storing = false
+				for _, id := range ids {
+					delete(underWay, id)
+				}
+				again = full
 			}
 		}
 	}
@@ -87,19 +96,31 @@ type endedTask struct {
 }
 
 // end stores that tasks are done, together: it is one transaction for all that providers
-// have answered since the one before. It reports whether it is stored.
-func (o *outbox) end(ctx context.Context, done []int64) bool {
-	if len(done) == 0 {
-		return true
-	}
+// have answered since the one before. When the shard refuses it, one of them is to blame, and
+// each is stored by itself. It returns the tasks, which are under way no more: one that was
+// not stored is done again, which the provider takes for the repetition that it is.
+func (o *outbox) end(ctx context.Context, done []int64) []int64 {
 	storing, cancel := context.WithTimeout(ctx, batchTimeout)
 	defer cancel()
 	err := o.shard.EndTasks(storing, done)
-	if err != nil && ctx.Err() == nil {
-		o.log.Warn("payment tasks not stored", "tasks", len(done), "error", err)
-		pause(ctx, dutyPause)
+	refused, isRefused := errors.AsType[*ledger.RefusedError](err)
+	switch {
+	case err == nil || ctx.Err() != nil:
+	case isRefused && len(done) > 1:
+		for _, id := range done {
+			o.end(ctx, []int64{id})
+		}
+	case isRefused && !refused.Transient():
+		o.log.Error("payment task done and given up: its end does not fit, an operator has to look", "task", done[0], "error", err)
+		err = o.shard.FailTask(storing, done[0], err.Error(), 0, true)
+		fallthrough
+	default:
+		if err != nil {
+			o.log.Warn("payment tasks not stored", "tasks", len(done), "error", err)
+			pause(ctx, dutyPause)
+		}
 	}
-	return err == nil
+	return done
 }
 
 // due reads the tasks that are to be done next, as many as may be.

@@ -10,13 +10,14 @@ import (
 type queue[T any] struct {
 	wake chan struct{} // has room for one: "there is something"
 	full chan struct{} // has room for one: "there is a whole batch"
+	over chan struct{} // closed when nothing is taken out any more
 
 	mu    *sync.Mutex
 	items []T
 }
 
 func newQueue[T any]() queue[T] {
-	return queue[T]{wake: make(chan struct{}, 1), full: make(chan struct{}, 1), mu: &sync.Mutex{}}
+	return queue[T]{wake: make(chan struct{}, 1), full: make(chan struct{}, 1), over: make(chan struct{}), mu: &sync.Mutex{}}
 }
 
 func (q *queue[T]) put(item T) {
@@ -55,6 +56,7 @@ func (q *queue[T]) take(least int) []T {
 // way, the next one is handed over when it is whole, or when the newest has ended, or has been
 // under way for so long that its shard must be far away; at most so many at a time.
 func (q *queue[T]) drain(ctx context.Context, most int, work func(context.Context, []T)) {
+	defer close(q.over)
 	var (
 		underWay = 0
 		newest   = 0                      // its number

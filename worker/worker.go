@@ -30,8 +30,10 @@ import (
 
 // Config says what a worker needs. Fields without a default are required.
 type Config struct {
-	Name      string // stable over restarts: what is routed here depends on it
-	Advertise string // host:port at which coordinators and other workers reach it
+	Name string // stable over restarts: what is routed here depends on it
+	// Advertise is the host:port at which coordinators and other workers reach this very
+	// process: where nobody listens, they take it for dead.
+	Advertise string
 	Directory cluster.Directory
 	DSNs      map[string]string // by shard; every shard of the topology
 	Logger    hclog.Logger

@@ -22,19 +22,34 @@ func TellUntil(ctx context.Context, until time.Time) context.Context {
 
 // RefuseLate is a worker's interceptor: a call that it comes to read too late, because it
 // was paused with the call in its hands, is not done. The coordinator may have told the
-// caller what another worker decided.
+// caller what another worker decided. Nor does one that it has begun last longer.
 func RefuseLate(ctx context.Context, req any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
-	md, _ := metadata.FromIncomingContext(ctx)
-	for _, value := range md.Get(untilKey) {
-		until, err := strconv.ParseInt(value, 10, 64)
-		if err != nil {
-			return nil, status.Errorf(codes.InvalidArgument, "%s: %v", untilKey, err)
-		}
-		if time.Now().After(time.UnixMilli(until)) {
-			return nil, ErrLate
-		}
+	until, told, err := toldUntil(ctx)
+	switch {
+	case err != nil:
+		return nil, err
+	case !told:
+		return handler(ctx, req)
+	case time.Now().After(until):
+		return nil, ErrLate
 	}
+	ctx, cancel := context.WithDeadline(ctx, until)
+	defer cancel()
 	return handler(ctx, req)
+}
+
+// toldUntil is until when a call may be done, if it says so.
+func toldUntil(ctx context.Context) (until time.Time, told bool, err error) {
+	md, _ := metadata.FromIncomingContext(ctx)
+	values := md.Get(untilKey)
+	if len(values) == 0 {
+		return time.Time{}, false, nil
+	}
+	milliseconds, err := strconv.ParseInt(values[0], 10, 64)
+	if err != nil {
+		return time.Time{}, false, status.Errorf(codes.InvalidArgument, "%s: %v", untilKey, err)
+	}
+	return time.UnixMilli(milliseconds), true, nil
 }
 
 // PastHold stands for the end of a hold that was over when its coordinator was asked for it.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
@@ -209,5 +211,29 @@ func TestWorkerLearnsWhatIsOverdueAndWhatIsInterrupted(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// The time that a call says it has ends what is done for it, whatever its deadline is: that
+// begins to run only when the call is read.
+func TestCallLastsNoLongerThanItSays(t *testing.T) {
+	until := time.UnixMilli(time.Now().Add(time.Minute).UnixMilli())
+	for _, tt := range []struct {
+		told string
+		want time.Time
+	}{{strconv.FormatInt(until.UnixMilli(), 10), until}, {"", time.Time{}}} {
+		ctx := t.Context()
+		if tt.told != "" {
+			ctx = metadata.NewIncomingContext(ctx, metadata.Pairs("holdfast-until", tt.told))
+		}
+		_, err := link.RefuseLate(ctx, nil, nil, func(ctx context.Context, _ any) (any, error) {
+			if deadline, _ := ctx.Deadline(); !deadline.Equal(tt.want) {
+				t.Errorf("told %q, it may last until %v, want %v", tt.told, deadline, tt.want)
+			}
+			return nil, nil
+		})
+		if err != nil {
+			t.Error(err)
+		}
 	}
 }

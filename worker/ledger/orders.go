@@ -46,7 +46,8 @@ const (
 	insertOrder = `
 INSERT INTO orders (order_id, request_id, customer_id, payment_method, currency, content, state, failure)
 VALUES (@order_id, @request_id, @customer_id, @payment_method, @currency, @content, @state, @failure)
-    ON CONFLICT (order_id) DO NOTHING`
+    ON CONFLICT (order_id) DO UPDATE SET state = EXCLUDED.state, failure = EXCLUDED.failure
+ WHERE orders.state = 'open' AND EXCLUDED.state <> 'open' AND orders.content = EXCLUDED.content`
 
 	selectOrder = `SELECT` + orderColumns + ` FROM orders WHERE order_id = @order_id`
 

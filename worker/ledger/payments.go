@@ -1,7 +1,10 @@
 package ledger
 
 import (
+	"bytes"
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -83,7 +86,9 @@ func settlementColumns(settlements map[uuid.UUID]*Settlement) pgx.NamedArgs {
 		orders                       uuids
 		states, references, declines []string
 	)
-	for id, s := range settlements {
+	// In one order, in which whoever stores several of them locks the payments.
+	for _, id := range slices.SortedFunc(maps.Keys(settlements), func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) }) {
+		s := settlements[id]
 		orders, states = append(orders, id), append(states, string(s.State))
 		references, declines = append(references, s.Reference), append(declines, s.Decline)
 	}
@@ -150,9 +155,13 @@ func (s *Shard) DueTasks(ctx context.Context, limit int, underWay []int64) ([]Ta
 	return tasks, s.readError("read payment tasks", err)
 }
 
-// EndTasks stores that tasks are done, which were due at the same time. It may be repeated.
+// EndTasks stores that tasks are done, which were due at the same time. All are, or none: it
+// returns a *RefusedError when the end of one does not fit its payment. It may be repeated.
 func (s *Shard) EndTasks(ctx context.Context, ids []int64) error {
 	_, err := s.pool.Exec(ctx, endTasks, pgx.NamedArgs{"task_ids": ids})
+	if err != nil {
+		err = commitError(err)
+	}
 	return s.readError("end payment tasks", err)
 }
 

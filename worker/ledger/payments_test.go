@@ -1,6 +1,7 @@
 package ledger_test
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -96,5 +97,48 @@ func TestTasksEndTogetherAndOnce(t *testing.T) {
 	}
 	if tasks, err = d.DueTasks(t.Context(), 10, []int64{}); err != nil || len(tasks) != 0 {
 		t.Error(tasks, err)
+	}
+}
+
+// Whoever has what he paid for confirmed and returns it before it was captured gets his money
+// back all the same: it is let go.
+func TestWhatIsConfirmedAndReturnedAtOnceIsLetGo(t *testing.T) {
+	d := newDatabase(t)
+	f := d.begin(t, "p", 1, 10)
+	o := d.placed(t, f, "a")
+	id := o.Purchases[0].PurchaseID
+	answers := d.changeSets(t,
+		[]ledger.Change{{
+			PurchaseID: id, Action: ledger.Confirm, RequestID: "c", OrderID: &o.OrderID,
+			Settlement: &ledger.Settlement{State: ledger.Authorized},
+		}},
+		[]ledger.Change{{PurchaseID: id, Action: ledger.Return, RequestID: "r"}})
+	if answers[0][0].Err != nil || answers[1][0].Err != nil {
+		t.Fatal(answers)
+	}
+	tasks, err := d.DueTasks(t.Context(), 10, []int64{})
+	if err != nil || len(tasks) != 1 || tasks[0].Action != ledger.TaskVoid {
+		t.Errorf("%+v, %v; want a void", tasks, err)
+	}
+}
+
+// An order that was opened, and never closed because the worker was killed, is placed.
+func TestOpenOrderIsPlaced(t *testing.T) {
+	d := newDatabase(t)
+	asked := ledger.Order{OrderID: uuid.New(), Content: []byte("asked"), State: ledger.OrderPlaced}
+	if o, err := d.OpenOrder(t.Context(), asked); err != nil || o.State != ledger.OrderOpen {
+		t.Fatal(o, err)
+	}
+	other := asked
+	other.Content = []byte("other")
+	if o, err := d.PlaceOrder(t.Context(), other, false); !errors.Is(err, ledger.ErrRequestIDReused) || o.State != ledger.OrderOpen {
+		t.Errorf("placed by what was asked otherwise: %+v, %v", o, err)
+	}
+	failed := asked
+	failed.State = ledger.OrderFailed
+	for _, o := range []ledger.Order{asked, failed} { // the first one decides
+		if stored, err := d.PlaceOrder(t.Context(), o, false); err != nil || stored.State != ledger.OrderPlaced {
+			t.Errorf("%+v, %v", stored, err)
+		}
 	}
 }

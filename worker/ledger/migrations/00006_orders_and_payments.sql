@@ -83,7 +83,8 @@ BEGIN
               USING ERRCODE = 'integrity_constraint_violation', CONSTRAINT = 'payments_are_authorized_first';
     END IF;
 
-    -- released only ever grows, so it names the refund.
+    -- released only ever grows, so it names the refund. What is confirmed and returned in one
+    -- transaction was not captured, and is let go.
     INSERT INTO payment_tasks (order_id, action, key, minor_units)
     SELECT order_id, action, key, sum(minor_units)::bigint
       FROM (SELECT c.order_id,
@@ -98,7 +99,7 @@ BEGIN
               JOIN payments p ON p.order_id = ANY (ARRAY[c.order_id])
              WHERE CASE b.state
                    WHEN 'held' THEN c.state = 'confirmed'
-                                 OR c.state IN ('cancelled', 'expired') AND p.state IN ('authorizing', 'authorized')
+                                 OR c.state IN ('cancelled', 'expired', 'returned') AND p.state IN ('authorizing', 'authorized')
                    WHEN 'confirmed' THEN c.released > b.released AND c.unit_price > 0 END) AS tasks
      GROUP BY order_id, action, key
         ON CONFLICT (order_id, key) DO NOTHING;
