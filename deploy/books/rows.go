@@ -18,7 +18,7 @@ import (
 type Order struct {
 	ID        string // as callers know it
 	RequestID string
-	State     string // open, placed or failed
+	State     string // open, placed or failed; or not stored
 	Payment   *Payment
 	Lines     []Line
 	Unsettled int // tasks for the provider that are pending or were given up
@@ -131,7 +131,9 @@ func readOrders(ctx context.Context, shard string, pool *pgxpool.Pool) (orders [
 		if orders, err = collectOrders(ctx, tx, shard, byID); err != nil {
 			return err
 		}
-		return collectLines(ctx, tx, byID)
+		never, err := collectLines(ctx, tx, shard, byID)
+		orders = append(orders, never...)
+		return err
 	})
 	return orders, err
 }
@@ -157,21 +159,25 @@ func collectOrders(ctx context.Context, tx pgx.Tx, shard string, byID map[uuid.U
 	return orders, err
 }
 
-func collectLines(ctx context.Context, tx pgx.Tx, byID map[uuid.UUID]*Order) error {
+// collectLines returns the orders of which only a line is there: a purchase with a price is
+// held before its order is stored, and its worker may have been killed in between.
+func collectLines(ctx context.Context, tx pgx.Tx, shard string, byID map[uuid.UUID]*Order) (never []*Order, err error) {
 	rows, _ := tx.Query(ctx, selectLines) // its error comes with the rows
 	var id uuid.UUID
 	var l Line
-	_, err := pgx.ForEachRow(rows, []any{
+	_, err = pgx.ForEachRow(rows, []any{
 		&id, &l.ProductID, &l.State, &l.UnitPrice, &l.Amount, &l.Has, &l.Confirmed, &l.Returned, &l.Counted,
 	}, func() error {
 		o := byID[id]
 		if o == nil {
-			return fmt.Errorf("purchase of order %s, which is not stored", id)
+			o = &Order{ID: holdfastv1.PurchaseID(shard, id), State: "not stored"}
+			byID[id] = o
+			never = append(never, o)
 		}
 		o.Lines = append(o.Lines, l)
 		return nil
 	})
-	return err
+	return never, err
 }
 
 // AwaitSettled returns when nothing is held any more and no provider has to be asked for

@@ -12,6 +12,7 @@ import (
 const (
 	lockPurchases = `SELECT 1 FROM purchases WHERE order_id = ANY ($1) ORDER BY purchase_id FOR UPDATE`
 	lockPayments  = `SELECT 1 FROM payments WHERE order_id = ANY ($1) FOR UPDATE`
+	lockOrders    = `LOCK TABLE orders IN SHARE MODE` // of whatever order
 	lockTasks     = `SELECT 1 FROM payment_tasks WHERE order_id = ANY ($1) AND state = 'pending' FOR UPDATE`
 
 	// The trigger waits for whoever is inserting the same key.
@@ -41,7 +42,10 @@ func (w *world) lock(ctx context.Context, statement string, rounds []*round, mor
 			return nil, errors.Join(err, l.release(ctx))
 		}
 		l.txs[shard] = tx
-		args := []any{uuids(of)}
+		var args []any
+		if statement != lockOrders {
+			args = append(args, uuids(of))
+		}
 		for _, each := range more {
 			args = append(args, each(of))
 		}

@@ -3,6 +3,7 @@ package payments
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
@@ -20,10 +22,13 @@ type round struct {
 	id       string
 	row      uuid.UUID
 	shard    string
-	purchase *holdfastv1.Purchase // the first line
-	returns  bool                 // the buyer repeats his call after the kill
-	reached  bool                 // the call was at the step when its worker was killed
-	settled  time.Duration        // from the kill on
+	purchase *holdfastv1.Purchase  // the first line
+	line     *holdfastv1.OrderLine // of a fresh one, which is sold
+	request  string                // with this request id
+	lasts    time.Duration         // and held for so long
+	returns  bool                  // the buyer repeats his call after the kill
+	reached  bool                  // the call was at the step when its worker was killed
+	settled  time.Duration         // from the kill on
 }
 
 // batch is rounds that are at the same step when their workers are killed.
@@ -72,6 +77,34 @@ func (b *batch) place(ctx context.Context, name string, n int, hold time.Duratio
 		r.row, err = rowID(r.id)
 		return err
 	})
+}
+
+// intend has rounds of which nobody has asked for anything yet, otherwise as place has them.
+func (b *batch) intend(name string, n int, hold time.Duration) {
+	regions := b.stack.Shards()
+	for i := range n {
+		r := &round{
+			shard: regions[i/2%len(regions)], line: products[0], request: fmt.Sprintf("%s-%d", name, i), lasts: hold, returns: i%2 == 0,
+		}
+		if r.returns {
+			r.lasts = buyerHold
+		}
+		b.rounds = append(b.rounds, r)
+	}
+}
+
+// findHeld finds the orders that the lines of fresh rounds are held for.
+func (b *batch) findHeld(ctx context.Context) error {
+	for _, r := range b.rounds {
+		err := b.shards[r.shard].QueryRow(ctx, selectHeld, r.line.GetProductId(), r.request).Scan(&r.row)
+		switch {
+		case err == nil:
+			r.id = holdfastv1.PurchaseID(r.shard, r.row)
+		case !errors.Is(err, pgx.ErrNoRows):
+			return err
+		}
+	}
+	return nil
 }
 
 func (w *world) order(ctx context.Context, request, region string, hold time.Duration) (o *holdfastv1.Order, err error) {
@@ -156,11 +189,13 @@ func (b *batch) found(ctx context.Context, statement string, more ...any) (map[u
 }
 
 const (
+	selectHeld = `SELECT order_id FROM purchases WHERE product_id = $1 AND request_id = $2`
+
 	selectTasks = `SELECT order_id FROM payment_tasks WHERE order_id = ANY ($1) AND action = $2`
 
 	selectSettled = `
-SELECT o.order_id FROM orders o
- WHERE o.order_id = ANY ($1)
+SELECT o.order_id FROM unnest($1::uuid[]) AS o (order_id)
+ WHERE EXISTS (SELECT FROM purchases p WHERE p.order_id = o.order_id)
    AND NOT EXISTS (SELECT FROM purchases p WHERE p.order_id = o.order_id AND p.state = 'held')
    AND NOT EXISTS (SELECT FROM payment_tasks t WHERE t.order_id = o.order_id AND t.state = 'pending')
    AND NOT EXISTS (SELECT FROM payments p WHERE p.order_id = o.order_id AND p.state IN ('authorizing', 'authorized'))`

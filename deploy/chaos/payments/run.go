@@ -97,7 +97,9 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 func (b *batch) run(ctx context.Context, cfg *Config, s Step, name string, end bool, n int) (wrong []string, err error) {
 	b.ctx, b.cancel = context.WithCancel(ctx)
 	defer b.cancel()
-	if err := b.place(ctx, name, min(n, cfg.AtOnce), cfg.Hold); err != nil {
+	if s.fresh {
+		b.intend(name, min(n, cfg.AtOnce), cfg.Hold)
+	} else if err := b.place(ctx, name, min(n, cfg.AtOnce), cfg.Hold); err != nil {
 		return nil, err
 	}
 	missed := s.reach(ctx, b)

@@ -4,9 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
+	"google.golang.org/protobuf/types/known/timestamppb"
+
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
+	workerv1 "github.com/holdfast-io/holdfast/api/holdfast/worker/v1"
 )
 
 // Step is a moment of a payment at which workers are killed.
@@ -17,6 +21,8 @@ type Step struct {
 
 	// expires tells that in every other batch nobody does anything and the holds expire.
 	expires bool
+	// fresh tells that nothing is placed before: the rounds are purchases with a price.
+	fresh bool
 }
 
 // call is what a buyer asks for.
@@ -27,27 +33,49 @@ const stopTimeout = 10 * time.Second
 
 // Steps are all of them, in the order of a payment.
 var Steps = []Step{
-	{"held, the provider not asked", atBegin, pay, false},
-	{"authorize arrived, not done", atAuthorize(arrived), pay, false},
-	{"authorize arrived, done when all is over", atLateAuthorize, pay, false},
-	{"authorize done, not answered", atAuthorize(done), pay, false},
-	{"authorize answered, not stored", atSettle, pay, false},
-	{"confirmed, the capture not asked for", atConfirmed, pay, false},
-	{"capture arrived, not done", atCapture(arrived), pay, false},
-	{"capture done, not answered", atCapture(done), pay, false},
-	{"capture answered, not stored", stored(atCapture(arrived)), pay, false},
-	{"cancelled, the void not asked for", atCancelled, cancel, false},
-	{"void arrived, not done", atVoid(arrived), cancel, true},
-	{"void done, not answered", atVoid(done), cancel, true},
-	{"void answered, not stored", stored(atVoid(arrived)), cancel, true},
-	{"returned, the refund not asked for", atReturned, giveBack, false},
-	{"refund arrived, not done", atRefund(arrived), giveBack, false},
-	{"refund done, not answered", atRefund(done), giveBack, false},
-	{"refund answered, not stored", stored(atRefund(arrived)), giveBack, false},
+	{"held, the order not stored", atHeld, buy, false, true},
+	{"held, the provider not asked", atBegin, pay, false, false},
+	{"authorize arrived, not done", atAuthorize(arrived), pay, false, false},
+	{"authorize arrived, done when all is over", atLateAuthorize, pay, false, false},
+	{"authorize done, not answered", atAuthorize(done), pay, false, false},
+	{"authorize answered, not stored", atSettle, pay, false, false},
+	{"confirmed, the capture not asked for", atConfirmed, pay, false, false},
+	{"capture arrived, not done", atCapture(arrived), pay, false, false},
+	{"capture done, not answered", atCapture(done), pay, false, false},
+	{"capture answered, not stored", stored(atCapture(arrived)), pay, false, false},
+	{"cancelled, the void not asked for", atCancelled, cancel, false, false},
+	{"void arrived, not done", atVoid(arrived), cancel, true, false},
+	{"void done, not answered", atVoid(done), cancel, true, false},
+	{"void answered, not stored", stored(atVoid(arrived)), cancel, true, false},
+	{"returned, the refund not asked for", atReturned, giveBack, false, false},
+	{"refund arrived, not done", atRefund(arrived), giveBack, false, false},
+	{"refund done, not answered", atRefund(done), giveBack, false, false},
+	{"refund answered, not stored", stored(atRefund(arrived)), giveBack, false, false},
 }
 
 func pay(ctx context.Context, s *shop, r *round) error {
 	_, err := s.PayOrder(ctx, &holdfastv1.PayOrderRequest{OrderId: r.id})
+	return err
+}
+
+func buy(ctx context.Context, s *shop, r *round) error {
+	_, err := s.CreatePurchase(ctx, &holdfastv1.CreatePurchaseRequest{
+		ProductId: r.line.GetProductId(), Amount: r.line.GetAmount(), UnitPrice: r.line.GetUnitPrice(),
+		CustomerId: "ann", Region: r.shard, PaymentMethod: "simulated", RequestId: r.request,
+	})
+	return err
+}
+
+// sell asks a worker for the same as its coordinator does.
+func sell(ctx context.Context, s *shop, r *round) error {
+	now := time.Now()
+	_, err := workerv1.NewWorkerServiceClient(s.conn).SellForMoney(ctx, &workerv1.SellForMoneyRequest{
+		Order: &holdfastv1.CreateOrderRequest{
+			Lines: []*holdfastv1.OrderLine{r.line}, CustomerId: "ann", Region: r.shard, PaymentMethod: "simulated", RequestId: r.request,
+			Hold: &holdfastv1.Hold{Expiration: &holdfastv1.Hold_ExpireTime{ExpireTime: timestamppb.New(now.Add(r.lasts))}},
+		},
+		Finish: true, HoldUntil: timestamppb.New(now.Add(attemptTimeout)),
+	})
 	return err
 }
 
@@ -79,6 +107,31 @@ func (b *batch) askVictim(what call) {
 func (b *batch) all() {
 	for _, r := range b.rounds {
 		r.reached = true
+	}
+}
+
+// atHeld: the line is held, and the order is to be stored, which the harness keeps from all.
+func atHeld(ctx context.Context, b *batch) (err error) {
+	if b.lock, err = b.world.lock(ctx, lockOrders, b.rounds); err != nil {
+		return err
+	}
+	b.askVictim(sell)
+	return errors.Join(b.lock.await(ctx), b.onlyHeld(ctx))
+}
+
+// onlyHeld waits until the lines of all rounds are held, and goes on with those that are.
+func (b *batch) onlyHeld(ctx context.Context) error {
+	began := time.Now()
+	for {
+		err := b.findHeld(ctx)
+		held := func(r *round) bool { return r.id != "" }
+		all := !slices.ContainsFunc(b.rounds, func(r *round) bool { return !held(r) })
+		if err == nil && !all && time.Since(began) < lockFor/2 && sleep(ctx, 10*time.Millisecond) {
+			continue
+		}
+		b.rounds = slices.DeleteFunc(b.rounds, func(r *round) bool { return !held(r) })
+		b.all()
+		return err
 	}
 }
 
