@@ -158,8 +158,8 @@ func (s *service) goOn(ctx context.Context, sh *ledger.Shard, o *ledger.WholeOrd
 }
 
 // sellForMoney sells an order of one line. Its request id is of its own kind: that of a
-// purchase is its product's, that of an order its region's. So its lines are always the
-// same one, which is held first: until then there is nothing to be stored.
+// purchase is its product's, that of an order its region's. So its line is always the same
+// one, which is held first: until then there is nothing to be stored.
 func (s *service) sellForMoney(ctx context.Context, req *workerv1.SellForMoneyRequest) (*holdfastv1.Order, error) {
 	o := proto.CloneOf(req.GetOrder())
 	if len(o.GetLines()) != 1 {

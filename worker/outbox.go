@@ -50,7 +50,7 @@ func (o *outbox) run(ctx context.Context) {
 	var (
 		done    []int64 // of those under way; yet to be stored
 		storing bool
-		stored  = make(chan []int64, 1) // tasks that were not done before, or cannot be stored
+		stored  = make(chan []int64, 1) // whose end is stored, or that are done again
 	)
 	for ctx.Err() == nil {
 		if len(done) > 0 && !storing {
