@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	outboxInterval = 200 * time.Millisecond // between looks, when this worker has written nothing itself
+	outboxInterval = 200 * time.Millisecond // between looks: nobody waits, and what is done together costs less
 	outboxAtOnce   = 256                    // tasks that providers are asked for at once
 	maxOutboxPause = time.Minute            // until a task that failed is tried again
 	taskTimeout    = 30 * time.Second
@@ -30,14 +30,11 @@ type outbox struct {
 	shard     *ledger.Shard
 	providers payment.Providers
 	log       hclog.Logger
-	woken     chan struct{} // has room for one: "there may be a task"
 }
 
 func newOutbox(s *ledger.Shard, providers payment.Providers, log hclog.Logger) *outbox {
-	return &outbox{shard: s, providers: providers, log: log.With("shard", s.Name()), woken: make(chan struct{}, 1)}
+	return &outbox{shard: s, providers: providers, log: log.With("shard", s.Name())}
 }
-
-func (o *outbox) wake() { poke(o.woken) }
 
 // run does tasks until ctx ends. No task waits for a provider that is slow to do another
 // one.
@@ -68,8 +65,6 @@ func (o *outbox) run(ctx context.Context) {
 			case <-ctx.Done():
 				return
 			case <-tick.C:
-				again = true
-			case <-o.woken:
 				again = true
 			case t := <-ended:
 				if t.done {

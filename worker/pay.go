@@ -66,11 +66,7 @@ func (s *service) pay(ctx context.Context, sh *ledger.Shard, o *ledger.WholeOrde
 	case ledger.Voided:
 		return nil, holdEnded(id)
 	}
-	paid, err := s.changeOrder(ctx, sh, o, ledger.Confirm, paidRequest, settlement)
-	if err == nil {
-		s.outboxes[sh.Name()].wake()
-	}
-	return paid, err
+	return s.changeOrder(ctx, sh, o, ledger.Confirm, paidRequest, settlement)
 }
 
 // isOver tells that the purchases of an order were let go before.

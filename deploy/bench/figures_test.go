@@ -102,11 +102,11 @@ func TestSlowProviderPromise(t *testing.T) {
 		figures []Figures
 		want    string
 	}{
-		"kept":         {besideThem(30, 0.9), ""},
-		"missed":       {besideThem(30, 0.89), "ratio_to_holdfast_unary"},
-		"few payers":   {besideThem(20, 0.99), "paid_per_second"},
+		"kept":         {besideThem(8, 0.9), ""},
+		"missed":       {besideThem(8, 0.89), "ratio_to_holdfast_unary"},
+		"few payers":   {besideThem(5, 0.99), "paid_per_second"},
 		"no payers":    {besideThem(0, 0.99), "paid_per_second"},
-		"no other run": {besideThem(30, 0)[1:], "needs the strategies"},
+		"no other run": {besideThem(8, 0)[1:], "needs the strategies"},
 	} {
 		said, err := slowProviderPromise(tt.figures)
 		if tt.want == "" && (err != nil || !strings.Contains(said, "0.900")) {

@@ -95,8 +95,8 @@ var contenders = []contender{
 }
 
 const (
-	besidePayersName      = "holdfast-unary-beside-payers"
-	besideQuickPayersName = "holdfast-unary-beside-quick-payers"
+	besidePayersName     = "holdfast-unary-beside-payers"
+	besideManyPayersName = "holdfast-unary-beside-many-payers"
 )
 
 // plain is what all that holdfast does for a purchase is compared with.
@@ -114,7 +114,7 @@ var (
 	besides = []contender{
 		plain,
 		{besidePayersName, holdfast, asGiven(1, newBesidePayers)},
-		{besideQuickPayersName, holdfast, asGiven(1, newBesideQuickPayers)},
+		{besideManyPayersName, holdfast, asGiven(1, newBesideManyPayers)},
 	}
 )
 

@@ -66,7 +66,7 @@ var Workloads = []Workload{
 		contenders: carters, held: true, Long: true, smoke: true, workerArgs: idleForLong,
 	},
 	{
-		Name: "slow-provider", About: "one product, alone and beside 64 buyers whose payments take 2 s each", demand: hot,
+		Name: "slow-provider", About: "one product, alone and beside 16, and 64, buyers whose payments take 2 s each", demand: hot,
 		contenders: besides, provider: true, warmUp: payersWarmUp, promise: slowProviderPromise, Long: true, smoke: true,
 	},
 	{

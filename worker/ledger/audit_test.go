@@ -15,7 +15,7 @@ import (
 
 // What the triggers refuse, somebody has switched off before he broke it.
 const (
-	edited    = "ALTER TABLE purchases DISABLE TRIGGER purchases_only_go_on; "
+	edited    = "ALTER TABLE purchases DISABLE TRIGGER purchases_stay_what_they_are; "
 	unguarded = "ALTER TABLE purchases DISABLE TRIGGER changes_under_fences; "
 	lowered   = "ALTER TABLE releases DISABLE TRIGGER releases_never_go_down; "
 )

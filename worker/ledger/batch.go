@@ -90,6 +90,7 @@ SELECT (SELECT array_agg(f.tenure_id)
 
 	changesUnderFences    = "changes_under_fences"
 	deliveriesUnderFences = "deliveries_under_fences"
+	onlyGoOn              = "purchases_only_go_on"
 	authorizedFirst       = "payments_are_authorized_first"
 )
 

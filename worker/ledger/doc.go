@@ -19,8 +19,8 @@
 // from their sums; [Audit] recounts the rows and says so if they do, and [Repair] mends
 // what it may.
 //
-// Locks are taken in one order: an order, purchases by id, payments and their tasks,
-// releases by product, fences by product.
+// Locks are taken in one order: an order, purchases by id, payments, releases by product,
+// fences by product, tasks of payments.
 //
 // # What it promises
 //

@@ -66,12 +66,13 @@ func checkIdentity(ctx context.Context, q querier, name string, clusterID uuid.U
 
 // A trigger that is enabled as usual does not fire for sessions that replicate.
 const selectGuard = `
-SELECT count(*) = 3 FROM pg_trigger
- WHERE tgname IN ('` + underFences + `', '` + changesUnderFences + `', '` + deliveriesUnderFences + `')
+SELECT count(*) = 4 FROM pg_trigger
+ WHERE tgname IN ('` + underFences + `', '` + changesUnderFences + `', '` + deliveriesUnderFences + `', '` + onlyGoOn + `')
    AND tgrelid IN (to_regclass('purchases'), to_regclass('deliveries'))
    AND (tgenabled = 'A' OR tgenabled = 'O' AND current_setting('session_replication_role') <> 'replica')`
 
-// checkGuard makes sure that no purchase can be stored without a proof of its fence.
+// checkGuard makes sure that no purchase can be stored without a proof of its fence, and
+// that nothing that was given back is taken again without one.
 func checkGuard(ctx context.Context, q querier) error {
 	var guarded bool
 	if err := q.QueryRow(ctx, selectGuard).Scan(&guarded); err != nil || guarded {

@@ -49,6 +49,25 @@ VALUES (@order_id, @request_id, @customer_id, @payment_method, @currency, @conte
     ON CONFLICT (order_id) DO UPDATE SET state = EXCLUDED.state, failure = EXCLUDED.failure
  WHERE orders.state = 'open' AND EXCLUDED.state <> 'open' AND orders.content = EXCLUDED.content`
 
+	// The order is stored before its line is locked, since the line is looked for only when
+	// it was. The line is locked for the reason that insertPayment has.
+	placeNewOrder = `
+WITH placed AS (
+    INSERT INTO orders (order_id, request_id, customer_id, payment_method, currency, content, state)
+    VALUES (@order_id, @request_id, @customer_id, @payment_method, @currency, @content, 'placed')
+        ON CONFLICT (order_id) DO NOTHING RETURNING create_time
+), line AS (
+    SELECT` + purchaseColumns + `
+      FROM purchases p WHERE p.order_id = @order_id AND EXISTS (SELECT FROM placed) FOR UPDATE
+), begun AS (
+    INSERT INTO payments (order_id, payment_method, currency, minor_units)
+    SELECT @order_id, @payment_method, @currency, line.amount * line.unit_price
+      FROM line
+     WHERE @to_be_paid AND line.state = 'held' AND line.expire_time > clock_timestamp() AND line.unit_price > 0
+    RETURNING create_time
+)
+SELECT placed.create_time, begun.create_time, line.* FROM placed CROSS JOIN line LEFT JOIN begun ON true`
+
 	selectOrder = `SELECT` + orderColumns + ` FROM orders WHERE order_id = @order_id`
 
 	closeOrder = `
@@ -68,9 +87,15 @@ func (s *Shard) OpenOrder(ctx context.Context, o Order) (*Order, error) {
 	return stored, s.readError("open order", o.check(stored, err))
 }
 
-// PlaceOrder stores an order that is closed from the start, placed or failed as it says,
-// because its lines are never other ones. Otherwise it is OpenOrder and CloseOrder in one.
+// PlaceOrder stores an order of one line that is closed from the start, placed or failed as
+// it says, because its line is never another one. Otherwise it is OpenOrder and CloseOrder
+// in one.
 func (s *Shard) PlaceOrder(ctx context.Context, o Order, toBePaid bool) (*WholeOrder, error) {
+	if o.State == OrderPlaced {
+		if whole, err := s.placeNew(ctx, o, toBePaid); whole != nil || err != nil {
+			return whole, s.readError("place order", err)
+		}
+	}
 	batch := &pgx.Batch{}
 	batch.Queue(insertOrder, o.columns())
 	if toBePaid {
@@ -78,6 +103,32 @@ func (s *Shard) PlaceOrder(ctx context.Context, o Order, toBePaid bool) (*WholeO
 	}
 	stored, err := s.sendForWhole(ctx, batch, o.OrderID)
 	return stored, s.readError("place order", o.check(stored.Order, err))
+}
+
+// placeNew stores a placed order of one line in one statement. It returns nil when one with
+// its id was stored before, as what the caller has to read.
+func (s *Shard) placeNew(ctx context.Context, o Order, toBePaid bool) (*WholeOrder, error) {
+	args := o.columns()
+	args["to_be_paid"] = toBePaid
+	rows, _ := s.pool.Query(ctx, placeNewOrder, args) // its error is that of the rows
+	placed, err := pgx.CollectRows(rows, pgx.RowToAddrOfStructByPos[struct {
+		PlaceTime time.Time
+		BeginTime *time.Time // of the payment, if that has begun
+		Purchase
+	}])
+	if err != nil || len(placed) == 0 {
+		return nil, err
+	}
+	line := placed[0].Purchase
+	o.CreateTime = placed[0].PlaceTime
+	whole := &WholeOrder{Order: &o, Purchases: []*Purchase{&line}}
+	if begun := placed[0].BeginTime; begun != nil {
+		whole.Payment = &Payment{
+			OrderID: o.OrderID, PaymentMethod: o.PaymentMethod, Currency: o.Currency, MinorUnits: line.Amount * *line.UnitPrice,
+			State: Authorizing, CreateTime: *begun,
+		}
+	}
+	return whole, nil
 }
 
 func (o *Order) columns() pgx.NamedArgs {

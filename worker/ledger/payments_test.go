@@ -2,6 +2,7 @@ package ledger_test
 
 import (
 	"errors"
+	"reflect"
 	"testing"
 	"time"
 
@@ -139,6 +140,58 @@ func TestOpenOrderIsPlaced(t *testing.T) {
 	for _, o := range []ledger.Order{asked, failed} { // the first one decides
 		if stored, err := d.PlaceOrder(t.Context(), o, false); err != nil || stored.State != ledger.OrderPlaced {
 			t.Errorf("%+v, %v", stored, err)
+		}
+	}
+}
+
+// What is told of an order that was just placed is what is stored, and so is what is told of
+// the repetition. A hold that has ended has its order placed, and no payment begins.
+func TestPlacedOrderIsToldAsItIsStored(t *testing.T) {
+	d := newDatabase(t)
+	f := d.begin(t, "p", 1, 10)
+	for name, tt := range map[string]struct {
+		price    *int64
+		toBePaid bool
+		ended    bool
+		begins   bool
+	}{
+		"paid":          {new(int64(5)), true, false, true},
+		"paid later":    {new(int64(5)), false, false, false},
+		"free":          {new(int64(0)), true, false, false},
+		"without price": {nil, true, false, false},
+		"ended":         {new(int64(5)), true, true, false},
+	} {
+		id := uuid.New()
+		p := holdOf(f, name, 2, time.Hour)
+		p.OrderID, p.UnitPrice = &id, tt.price
+		d.commit(t, p)
+		if tt.ended {
+			d.exec(t, "UPDATE purchases SET expire_time = now() - interval '1 s' WHERE request_id = 'ended'")
+		}
+		asked := ledger.Order{
+			OrderID: id, RequestID: name, CustomerID: "ann", PaymentMethod: "m", Currency: "EUR", Content: []byte(name), State: ledger.OrderPlaced,
+		}
+		first, err := d.PlaceOrder(t.Context(), asked, tt.toBePaid)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		again, err := d.PlaceOrder(t.Context(), asked, tt.toBePaid)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		stored, err := d.WholeOrder(t.Context(), id)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if (stored.Payment != nil) != tt.begins || len(stored.Purchases) != 1 {
+			t.Errorf("%s: stored as %+v", name, stored)
+		}
+		for _, told := range []*ledger.WholeOrder{first, again} {
+			if !reflect.DeepEqual(told.Order, stored.Order) || !reflect.DeepEqual(told.Payment, stored.Payment) ||
+				!reflect.DeepEqual(told.Purchases, stored.Purchases) {
+				t.Errorf("%s: told as\n%+v %+v %+v\nstored as\n%+v %+v %+v", name,
+					told.Order, told.Payment, told.Purchases[0], stored.Order, stored.Payment, stored.Purchases[0])
+			}
 		}
 	}
 }

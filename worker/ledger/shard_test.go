@@ -55,6 +55,8 @@ func TestUnguardedDatabaseIsRefused(t *testing.T) {
 		{"ALTER TABLE purchases ENABLE TRIGGER purchases_under_fences", nil},
 		{"ALTER TABLE purchases DISABLE TRIGGER changes_under_fences", ledger.ErrUnguarded},
 		{"ALTER TABLE purchases ENABLE TRIGGER changes_under_fences", nil},
+		{"ALTER TABLE purchases DISABLE TRIGGER purchases_only_go_on", ledger.ErrUnguarded},
+		{"ALTER TABLE purchases ENABLE TRIGGER purchases_only_go_on", nil},
 		{"ALTER TABLE deliveries DISABLE TRIGGER deliveries_under_fences", ledger.ErrUnguarded},
 		{"ALTER TABLE deliveries ENABLE TRIGGER deliveries_under_fences", nil},
 		{"DROP TRIGGER purchases_under_fences ON purchases", ledger.ErrUnguarded},

@@ -79,11 +79,16 @@ CREATE TRIGGER releases_never_go_down BEFORE UPDATE ON releases
     FOR EACH ROW WHEN (NEW.released < OLD.released OR NEW.product_id <> OLD.product_id)
     EXECUTE FUNCTION refuse_change('what was given back never gets less');
 CREATE TRIGGER purchases_only_go_on BEFORE UPDATE ON purchases
-    FOR EACH ROW WHEN (NEW.released < OLD.released OR NEW.readmitted < OLD.readmitted OR
+    FOR EACH ROW WHEN (NEW.released < OLD.released OR NEW.readmitted < OLD.readmitted)
+    EXECUTE FUNCTION refuse_change('what was given back of a purchase never gets less');
+-- By itself, as Postgres reads a condition anew for each statement that may meet it.
+CREATE TRIGGER purchases_stay_what_they_are
+    BEFORE UPDATE OF purchase_id, product_id, request_id, amount, customer_id, create_time, xid ON purchases
+    FOR EACH ROW WHEN (
         (NEW.purchase_id, NEW.product_id, NEW.request_id, NEW.amount, NEW.customer_id, NEW.create_time, NEW.xid)
         IS DISTINCT FROM
         (OLD.purchase_id, OLD.product_id, OLD.request_id, OLD.amount, OLD.customer_id, OLD.create_time, OLD.xid))
-    EXECUTE FUNCTION refuse_change('of a purchase only its state changes, and what was given back never gets less');
+    EXECUTE FUNCTION refuse_change('of a purchase only its state changes');
 
 -- Whoever changes purchases, and however, moves what they give back. What is readmitted is
 -- sold, so it moves the total of the fence, and only under the fence that the row names.
@@ -92,13 +97,16 @@ CREATE FUNCTION move_totals_of_changes() RETURNS trigger LANGUAGE plpgsql SET en
 DECLARE
     every_fence_held boolean;
 BEGIN
-    INSERT INTO releases AS r (product_id, released)
-    SELECT product_id, sum(units)::bigint
-      FROM (SELECT product_id, released AS units FROM changed
-            UNION ALL
-            SELECT product_id, -released FROM before) AS moved
-     GROUP BY product_id HAVING sum(units) <> 0 ORDER BY product_id
-        ON CONFLICT (product_id) DO UPDATE SET released = r.released + EXCLUDED.released;
+    -- Of no purchase it gets less, so the sums tell whether anything is given back.
+    IF (SELECT sum(released) FROM changed) <> (SELECT sum(released) FROM before) THEN
+        INSERT INTO releases AS r (product_id, released)
+        SELECT product_id, sum(units)::bigint
+          FROM (SELECT product_id, released AS units FROM changed
+                UNION ALL
+                SELECT product_id, -released FROM before) AS moved
+         GROUP BY product_id HAVING sum(units) <> 0 ORDER BY product_id
+            ON CONFLICT (product_id) DO UPDATE SET released = r.released + EXCLUDED.released;
+    END IF;
 
     IF NOT EXISTS (SELECT FROM changed WHERE readmitted > 0) THEN
         RETURN NULL;
@@ -197,6 +205,7 @@ CREATE TRIGGER products_amount_in_storage_never_changes BEFORE UPDATE ON product
 ALTER TABLE products DROP COLUMN max_per_customer, DROP COLUMN max_per_purchase;
 DROP TABLE deliveries, changes, releases;
 DROP TRIGGER purchases_only_go_on ON purchases;
+DROP TRIGGER IF EXISTS purchases_stay_what_they_are ON purchases;
 DROP TRIGGER changes_under_fences ON purchases;
 DROP FUNCTION move_totals_of_changes, move_totals_of_delivery;
 -- +goose StatementBegin

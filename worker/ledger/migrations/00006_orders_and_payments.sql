@@ -71,38 +71,42 @@ CREATE INDEX payment_tasks_due ON payment_tasks (next_time) WHERE state = 'pendi
 -- +goose StatementBegin
 CREATE FUNCTION payments_follow_purchases() RETURNS trigger LANGUAGE plpgsql
     SET enable_seqscan = off SET enable_hashjoin = on SET enable_nestloop = off SET jit = off AS $$
+DECLARE
+    unauthorized boolean;
 BEGIN
     IF NOT EXISTS (SELECT FROM changed WHERE order_id IS NOT NULL) THEN
         RETURN NULL;
     END IF;
-    IF EXISTS (SELECT FROM changed c
-                 JOIN before b ON b.purchase_id = c.purchase_id
-                 JOIN payments p ON p.order_id = ANY (ARRAY[c.order_id])
-                WHERE c.state = 'confirmed' AND b.state <> 'confirmed' AND p.state <> 'authorized') THEN
+    WITH followed AS (
+        SELECT c.order_id, c.purchase_id, c.amount, c.unit_price, b.state AS was, c.state AS becomes,
+               b.released AS had_released, c.released, p.state AS payment
+          FROM changed c
+          JOIN before b ON b.purchase_id = c.purchase_id
+          JOIN payments p ON p.order_id = ANY (ARRAY[c.order_id])
+    ), asked AS (
+        -- released only ever grows, so it names the refund. What is confirmed and returned in
+        -- one transaction was not captured, and is let go.
+        INSERT INTO payment_tasks (order_id, action, key, minor_units)
+        SELECT order_id, action, key, sum(minor_units)::bigint
+          FROM (SELECT order_id,
+                       CASE WHEN was = 'confirmed' THEN 'refund' WHEN becomes = 'confirmed' THEN 'capture' ELSE 'void' END AS action,
+                       CASE WHEN was = 'confirmed' THEN 'refund-' || purchase_id || '-' || released
+                            WHEN becomes = 'confirmed' THEN 'capture' ELSE 'void' END AS key,
+                       CASE WHEN was = 'confirmed' THEN (released - had_released) * unit_price
+                            WHEN becomes = 'confirmed' THEN (amount - released) * unit_price ELSE 0 END AS minor_units
+                  FROM followed
+                 WHERE CASE was
+                       WHEN 'held' THEN becomes = 'confirmed'
+                                     OR becomes IN ('cancelled', 'expired', 'returned') AND payment IN ('authorizing', 'authorized')
+                       WHEN 'confirmed' THEN released > had_released AND unit_price > 0 END) AS tasks
+         GROUP BY order_id, action, key ORDER BY order_id, key
+            ON CONFLICT (order_id, key) DO NOTHING
+    )
+    SELECT bool_or(becomes = 'confirmed' AND was <> 'confirmed' AND payment <> 'authorized') INTO unauthorized FROM followed;
+    IF unauthorized THEN
         RAISE EXCEPTION 'purchases are confirmed whose payment is not authorized'
               USING ERRCODE = 'integrity_constraint_violation', CONSTRAINT = 'payments_are_authorized_first';
     END IF;
-
-    -- released only ever grows, so it names the refund. What is confirmed and returned in one
-    -- transaction was not captured, and is let go.
-    INSERT INTO payment_tasks (order_id, action, key, minor_units)
-    SELECT order_id, action, key, sum(minor_units)::bigint
-      FROM (SELECT c.order_id,
-                   CASE WHEN b.state = 'confirmed' THEN 'refund'
-                        WHEN c.state = 'confirmed' THEN 'capture' ELSE 'void' END AS action,
-                   CASE WHEN b.state = 'confirmed' THEN 'refund-' || c.purchase_id || '-' || c.released
-                        WHEN c.state = 'confirmed' THEN 'capture' ELSE 'void' END AS key,
-                   CASE WHEN b.state = 'confirmed' THEN (c.released - b.released) * c.unit_price
-                        WHEN c.state = 'confirmed' THEN (c.amount - c.released) * c.unit_price ELSE 0 END AS minor_units
-              FROM changed c
-              JOIN before b ON b.purchase_id = c.purchase_id
-              JOIN payments p ON p.order_id = ANY (ARRAY[c.order_id])
-             WHERE CASE b.state
-                   WHEN 'held' THEN c.state = 'confirmed'
-                                 OR c.state IN ('cancelled', 'expired', 'returned') AND p.state IN ('authorizing', 'authorized')
-                   WHEN 'confirmed' THEN c.released > b.released AND c.unit_price > 0 END) AS tasks
-     GROUP BY order_id, action, key
-        ON CONFLICT (order_id, key) DO NOTHING;
     RETURN NULL;
 END $$;
 -- +goose StatementEnd
