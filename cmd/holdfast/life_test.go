@@ -70,6 +70,9 @@ func TestLifeOfAPurchase(t *testing.T) {
 		step{"product deliver drop -- -3", 0, "drop -3"},
 		step{"product deliver drop -- -13", exitRefused, "12"},
 		step{"product get drop", 0, "drop 10 2 12 4 3"},
+		step{"load --rate 50 --duration 1s --products 2 --region eu,us", 0, "0 refused, 0 failed"},
+		step{"load --rate 0", exitUsage, "Rate"},
+		step{"load --products 0", exitUsage, "--products"},
 		step{"audit", 0, "0 findings"},
 	)
 	checkHoldFlags(t, s)

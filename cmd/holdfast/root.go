@@ -28,7 +28,7 @@ Exit codes: 0 done, 1 failed or found something wrong, 2 wrong usage,
 	})
 	root.AddCommand(
 		newDemo(), newDev(), newCoordinator(), newWorker(), newMigrate(),
-		newProduct(), newBuy(), newPurchase(), newOrder(), newWatch(), newMovements(), newWebhook(), newReplay(), newCarts(),
+		newProduct(), newBuy(), newPurchase(), newOrder(), newWatch(), newMovements(), newWebhook(), newReplay(), newLoad(), newCarts(),
 		newAudit(), newStatus(), newTopology(), newVersion(), newPaymentSimulator(), newBench(), newChaos(), newFailover(), newEtcdMember(),
 	)
 	return root
