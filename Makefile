@@ -2,12 +2,13 @@
 SHELL := /bin/sh
 GO    ?= go
 ARGS  ?=
+IMAGE ?= ghcr.io/holdfast-io/holdfast:0.1.0
 
 GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 BUF      := github.com/bufbuild/buf/cmd/buf@v1.75.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test chaos bench-smoke lint generate check-generated build postgres spin
+.PHONY: help demo dev test chaos bench-smoke lint generate check-generated build image postgres spin
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +42,9 @@ check-generated: generate ## fail when the generated code is not current
 
 build: ## build bin/holdfast
 	$(GO) build -o bin/holdfast ./cmd/holdfast
+
+image: ## build the container image
+	docker build -f deploy/Dockerfile -t $(IMAGE) .
 
 postgres: # installs Postgres server binaries where there are none
 	@deploy/local/install-postgres.sh
