@@ -8,7 +8,7 @@ GOLANGCI := github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 BUF      := github.com/bufbuild/buf/cmd/buf@v1.75.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo dev test chaos bench-smoke lint generate check-generated build image postgres spin
+.PHONY: help demo dev test chaos bench-smoke lint generate check-generated build chart image postgres spin
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,7 @@ bench-smoke: postgres build ## sell in every way for a moment; fails when one er
 
 lint: ## run the linters
 	$(GO) run $(GOLANGCI) run
+	cd helm && $(GO) run $(GOLANGCI) run
 	$(GO) run $(BUF) lint
 	$(GO) mod tidy -diff
 
@@ -42,6 +43,10 @@ check-generated: generate ## fail when the generated code is not current
 
 build: ## build bin/holdfast
 	$(GO) build -o bin/holdfast ./cmd/holdfast
+
+chart: ## test the chart: lint, what it renders, what it refuses
+	$(GO) test -C helm ./...
+	$(GO) tool -C helm/unittest helm-unittest --strict ../holdfast
 
 image: ## build the container image
 	docker build -f deploy/Dockerfile -t $(IMAGE) .

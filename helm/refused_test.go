@@ -1,0 +1,123 @@
+package helm
+
+import (
+	"strings"
+	"testing"
+
+	"helm.sh/helm/v3/pkg/chartutil"
+)
+
+// good is the least that is needed, to which each case below adds its mistake.
+const good = `
+etcd: {endpoints: ["etcd:2379"]}
+shards: [{name: eu, existingSecret: {name: eu, key: uri}}]
+`
+
+// The chart says what would not work before anything is installed, and which value it is.
+func TestValuesAreRefused(t *testing.T) {
+	for _, c := range []struct{ name, values, want string }{
+		{"no shard", `shards: []`, "shards: give at least one"},
+		{"only spare shards", `shards: [{name: eu, spare: true, existingSecret: {name: eu, key: uri}}]`, "shards: all are spare"},
+		{"no etcd", `etcd: {endpoints: []}`, "etcd.endpoints: "},
+		{"a shard twice", `shards: [{name: eu, dsn: a}, {name: us, dsn: b}, {name: eu, dsn: c}]`, `shards[2].name: "eu" is shards[0]`},
+		{"a shard with both", `shards: [{name: eu, dsn: a, existingSecret: {name: eu, key: uri}}]`, "shards[0]: shard eu has both"},
+		{"a shard with neither", `shards: [{name: us, dsn: a}, {name: eu}]`, "shards[1]: shard eu has neither"},
+		{"a TTL beyond the grace period", `worker: {lockTTL: 31s}`, "worker.lockTTL: 31s is longer than worker.terminationGracePeriodSeconds, 30"},
+		{"the same in minutes", `{worker: {lockTTL: 1m1s, terminationGracePeriodSeconds: 60}}`, "worker.lockTTL: 1m1s"},
+		{"no time to drain a worker", `worker: {drainTimeout: 30s}`, "worker.terminationGracePeriodSeconds: 30 is not more"},
+		{"no time to drain a coordinator", `coordinator: {drainTimeout: 25.5s}`, "coordinator.terminationGracePeriodSeconds: 30 is not more"},
+		{"a shared grace period that is too short", `{defaults: {terminationGracePeriodSeconds: 15}}`, "coordinator.terminationGracePeriodSeconds: 15 is not more"},
+		{"scaling by nothing", `coordinator: {autoscaling: {enabled: true}, resources: {requests: {cpu: null}}}`, "coordinator.autoscaling.enabled: needs"},
+		{"less than the least", `coordinator: {autoscaling: {enabled: true, minReplicas: 11}}`, "coordinator.autoscaling.minReplicas: 11"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for _, skipSchema := range []bool{false, true} {
+				if _, err := render(values(t, c.values), skipSchema); err == nil || !strings.Contains(err.Error(), c.want) {
+					t.Errorf("schema skipped: %v; got %v, want %q", skipSchema, err, c.want)
+				}
+			}
+		})
+	}
+}
+
+// What is in front of a limit still works.
+func TestValuesAtTheLimitAreTaken(t *testing.T) {
+	for _, v := range []string{
+		`worker: {lockTTL: 30s}`,
+		`worker: {lockTTL: 1m, terminationGracePeriodSeconds: 60, drainTimeout: 59.9s}`,
+		`coordinator: {drainTimeout: 24s}`,
+		`coordinator: {preStopSeconds: 0, drainTimeout: 29s}`,
+		`{defaults: {terminationGracePeriodSeconds: 16}, worker: {lockTTL: 16s}}`,
+		`shards: [{name: a, dsn: x}, {name: ` + strings.Repeat("b", 32) + `, dsn: x}, {name: c-1, dsn: x}]`,
+		`{etcd: {endpoints: []}, dev: {enabled: true}, shards: [{name: eu}, {name: us, dsn: x}]}`,
+		`worker: {sweepInterval: 0s, auditInterval: 0s, extraArgs: ["--stripe-url=http://stripe"]}`,
+		`global: {anything: true}`,
+		`{coordinator: {resources: null}, worker: {resources: {limits: null}}}`,
+	} {
+		if _, err := render(values(t, v), false); err != nil {
+			t.Errorf("%s: %v", v, err)
+		}
+	}
+}
+
+// What is no value of its kind is refused by the schema, which names it too.
+func TestSchemaRefuses(t *testing.T) {
+	for _, c := range []struct{ values, want string }{
+		{`unknown: 1`, "unknown"},
+		{`worker: {replica: 1}`, "replica"},
+		{`shards: [{name: EU, dsn: x}]`, "/shards/0/name"},
+		{`shards: [{name: eu_west, dsn: x}]`, "/shards/0/name"},
+		{`shards: [{name: eu-, dsn: x}]`, "/shards/0/name"},
+		{`shards: [{name: 1eu, dsn: x}]`, "/shards/0/name"},
+		{`shards: [{name: ` + strings.Repeat("b", 33) + `, dsn: x}]`, "/shards/0/name"},
+		{`shards: [{dsn: x}]`, "/shards/0"},
+		{`shards: [{name: eu, existingSecret: {name: eu}}]`, "/shards/0/existingSecret"},
+		{`shards: {eu: x}`, "/shards"},
+		{`etcd: {endpoints: ["https://etcd:2379"]}`, "/etcd/endpoints/0"},
+		{`etcd: {endpoints: [etcd]}`, "/etcd/endpoints/0"},
+		{`etcd: {prefix: holdfast}`, "/etcd/prefix"},
+		{`worker: {lockTTL: 1500ms}`, "/worker/lockTTL"},
+		{`worker: {lockTTL: 0s}`, "/worker/lockTTL"},
+		{`worker: {lockTTL: 15}`, "/worker/lockTTL"},
+		{`worker: {maxHold: 1d}`, "/worker/maxHold"},
+		{`worker: {drainTimeout: -1s}`, "/worker/drainTimeout"},
+		{`worker: {sweepInterval: never}`, "/worker/sweepInterval"},
+		{`worker: {maxInFlight: 0}`, "/worker/maxInFlight"},
+		{`worker: {payments: {simulatorUrl: "simulator:7079"}}`, "/worker/payments/simulatorUrl"},
+		{`coordinator: {logLevel: loud}`, "/coordinator/logLevel"},
+		{`coordinator: {service: {type: ExternalName}}`, "/coordinator/service/type"},
+		{`migrate: {logLevel: info}`, "logLevel"},
+		{`image: {digest: latest}`, "/image/digest"},
+		{`networkPolicy: {shardPorts: []}`, "/networkPolicy/shardPorts"},
+		{`defaults: {extraEnv: [{name: A, value: b, valueFrom: {fieldRef: {fieldPath: x}}}]}`, "/defaults/extraEnv/0"},
+		{`defaults: {tolerations: [{keys: a}]}`, "/defaults/tolerations/0"},
+	} {
+		if _, err := render(values(t, c.values), false); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got %v, want %q", c.values, err, c.want)
+		}
+	}
+}
+
+// The template names a shard that the schema, if it is skipped, does not refuse.
+func TestShardNamesAreRefusedWithoutSchema(t *testing.T) {
+	for _, name := range []string{"EU", "eu_west", "eu-", "1eu", strings.Repeat("b", 33)} {
+		_, err := render(values(t, `shards: [{name: a, dsn: x}, {name: `+name+`, dsn: x}]`), true)
+		if err == nil || !strings.Contains(err.Error(), "shards[1].name: ") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// values are the good ones with others in their place.
+func values(t *testing.T, other string) map[string]any {
+	t.Helper()
+	base, err := chartutil.ReadValues([]byte(good))
+	if err != nil {
+		t.Fatal(err)
+	}
+	over, err := chartutil.ReadValues([]byte(other))
+	if err != nil {
+		t.Fatalf("%s: %v", other, err)
+	}
+	return chartutil.MergeTables(over, base)
+}
