@@ -16,6 +16,9 @@ rm -rf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/* "$root"/usr/share/{do
 sed -i 's/^postgres:x:[0-9]*:[0-9]*:/postgres:x:999:999:/' "$root/etc/passwd"
 sed -i 's/^postgres:x:[0-9]*:/postgres:x:999:/' "$root/etc/group"
 
+install -d -o 999 -g 999 "$root/run/postgresql"
+install -d -o 999 -g 999 -m 700 "$root/var/lib/postgresql/data" # a new volume takes its owner
+
 cat >"$root/entrypoint.sh" <<'SCRIPT'
 #!/bin/bash
 set -euo pipefail
