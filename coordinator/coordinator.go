@@ -3,6 +3,7 @@ package coordinator
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -12,16 +13,16 @@ import (
 
 	"buf.build/go/protovalidate"
 	"github.com/hashicorp/go-hclog"
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/health"
-	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/holdfast-io/holdfast/api/cluster"
-	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
 	"github.com/holdfast-io/holdfast/api/link"
+	"github.com/holdfast-io/holdfast/coordinator/auth"
 )
 
 // Config says what a coordinator needs. Fields without a default are required.
@@ -35,6 +36,14 @@ type Config struct {
 	MaxInFlight    int           // 20,000; purchases under way at each worker
 	MaxWatches     int           // 10,000; watches of events and of products
 	DefaultHold    time.Duration // 10 min; for holds of which nobody says how long they last
+
+	Authenticator *auth.Authenticator // nil: everybody may do everything
+	Rates         auth.Rates          // of callers, where there is an authenticator
+	// TLS is for both listeners, PeerCredentials for connections to workers. Without them
+	// everything is in the clear.
+	TLS             *tls.Config
+	PeerCredentials credentials.TransportCredentials
+	Metrics         prometheus.Registerer // one of its own when nil
 }
 
 // Coordinator is the front door.
@@ -42,6 +51,7 @@ type Coordinator struct {
 	cfg     Config
 	router  *router
 	service *service
+	edge    *edge
 	log     hclog.Logger
 }
 
@@ -68,13 +78,22 @@ func New(cfg Config) (*Coordinator, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = hclog.NewNullLogger()
 	}
+	if cfg.PeerCredentials == nil {
+		cfg.PeerCredentials = insecure.NewCredentials()
+	}
+	if cfg.Metrics == nil {
+		cfg.Metrics = prometheus.NewRegistry()
+	}
 	validator, err := protovalidate.New()
 	if err != nil {
 		return nil, fmt.Errorf("coordinator: %w", err)
 	}
 	r := newRouter(cfg, []grpc.DialOption{
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithTransportCredentials(cfg.PeerCredentials),
 		grpc.WithNoProxy(), // workers are within reach
+		// Otherwise the name of each is looked up for its settings too, which takes seconds
+		// where nobody answers for such names.
+		grpc.WithDisableServiceConfig(),
 		grpc.WithInitialWindowSize(link.StreamWindow), grpc.WithInitialConnWindowSize(link.ConnWindow),
 		// A worker that is gone costs one short attempt; one that comes back is
 		// found within a second.
@@ -83,12 +102,18 @@ func New(cfg Config) (*Coordinator, error) {
 			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 2, Jitter: 0.2, MaxDelay: time.Second},
 		}),
 	})
-	return &Coordinator{
-		cfg: cfg, router: r, log: cfg.Logger.Named("coordinator"),
-		service: &service{
-			router: r, validate: validator, deadline: cfg.Deadline, hold: cfg.DefaultHold, maxWatches: int64(cfg.MaxWatches),
-		},
-	}, nil
+	limiter, err := limiterOf(cfg.Rates)
+	if err != nil {
+		return nil, err
+	}
+	e := &edge{
+		authenticator: cfg.Authenticator, limiter: limiter, metrics: newMetrics(cfg.Metrics), audit: cfg.Logger.Named("audit"),
+	}
+	s := &service{
+		router: r, edge: e, validate: validator, deadline: cfg.Deadline, hold: cfg.DefaultHold, maxWatches: int64(cfg.MaxWatches),
+	}
+	e.ownerOf = s.ownerOf
+	return &Coordinator{cfg: cfg, router: r, service: s, edge: e, log: cfg.Logger.Named("coordinator")}, nil
 }
 
 // Run serves gRPC and HTTP on the listeners until ctx ends, then answers what it
@@ -96,13 +121,19 @@ func New(cfg Config) (*Coordinator, error) {
 func (c *Coordinator) Run(ctx context.Context, grpcListener, httpListener net.Listener) error {
 	serving, stopServing := context.WithCancel(ctx)
 	defer stopServing()
-	handler, err := httpHandler(serving, c.service)
+	handler, err := httpHandler(serving, c.service, c.edge)
 	if err != nil {
 		return fmt.Errorf("coordinator: %w", err)
 	}
 	defer c.router.close()
 	grpcServer, healthServer := c.grpcServer(serving)
-	httpServer := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, IdleTimeout: 2 * time.Minute}
+	httpServer := &http.Server{
+		Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, IdleTimeout: 2 * time.Minute,
+		MaxHeaderBytes: maxHeader, ErrorLog: c.log.Named("http").StandardLogger(&hclog.StandardLoggerOptions{ForceLevel: hclog.Debug}),
+	}
+	if c.cfg.TLS != nil {
+		httpListener = tls.NewListener(httpListener, c.cfg.TLS)
+	}
 
 	watching, stopWatching := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWatching()
@@ -151,49 +182,6 @@ func (c *Coordinator) watch(ctx context.Context) error {
 		c.log.Debug("cluster", "topology", view.Topology.Number, "workers", len(view.Workers))
 	}, func(err error) { c.log.Warn("cluster not read", "error", err) })
 	if errors.Is(err, context.Canceled) {
-		return nil
-	}
-	return err
-}
-
-// streamWorkers is how many of gRPC's goroutines stay for the next call, with the stack
-// that calls need: a new one grows it anew. Calls beyond them have a goroutine each.
-const streamWorkers = 512
-
-// grpcServer serves until serving ends; then it waits for calls only.
-func (c *Coordinator) grpcServer(serving context.Context) (*grpc.Server, *health.Server) {
-	server := grpc.NewServer(
-		grpc.MaxRecvMsgSize(maxBody), grpc.NumStreamWorkers(streamWorkers),
-		grpc.InitialWindowSize(link.StreamWindow), grpc.InitialConnWindowSize(link.ConnWindow),
-		grpc.StreamInterceptor(func(
-			srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler,
-		) error {
-			// Watches of the health would never end, and streams of purchases not soon.
-			ctx, cancel := context.WithCancel(stream.Context())
-			defer cancel()
-			defer context.AfterFunc(serving, cancel)()
-			return handler(srv, endingStream{stream, ctx})
-		}))
-	holdfastv1.RegisterProductServiceServer(server, c.service)
-	holdfastv1.RegisterPurchaseServiceServer(server, c.service)
-	holdfastv1.RegisterOrderServiceServer(server, c.service)
-	holdfastv1.RegisterEventServiceServer(server, c.service)
-	holdfastv1.RegisterWebhookServiceServer(server, c.service)
-	healthServer := health.NewServer()
-	healthpb.RegisterHealthServer(server, healthServer)
-	return server, healthServer
-}
-
-// endingStream is a stream with an end of its own.
-type endingStream struct {
-	grpc.ServerStream
-	ctx context.Context
-}
-
-func (s endingStream) Context() context.Context { return s.ctx }
-
-func closed(err error) error {
-	if errors.Is(err, http.ErrServerClosed) {
 		return nil
 	}
 	return err

@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"context"
+	"errors"
 	"net/http"
 
 	"github.com/grpc-ecosystem/grpc-gateway/v2/runtime"
@@ -18,7 +19,7 @@ const maxBody = 1 << 20
 
 // httpHandler serves the service as HTTP/JSON, its OpenAPI document, and whether
 // it lives (/healthz) and knows a worker (/readyz). Watches end with ctx.
-func httpHandler(ctx context.Context, s *service) (http.Handler, error) {
+func httpHandler(ctx context.Context, s *service, e *edge) (http.Handler, error) {
 	gateway := runtime.NewServeMux(
 		// A product id may hold a slash, which a path carries escaped.
 		runtime.WithUnescapingMode(runtime.UnescapingModeAllCharacters),
@@ -26,25 +27,19 @@ func httpHandler(ctx context.Context, s *service) (http.Handler, error) {
 		runtime.WithRoutingErrorHandler(writeRoutingError),
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, jsonForm),
 	)
-	if err := gateway.HandlePath(http.MethodGet, "/v1/products/{product_id=**}", getProduct(gateway, s)); err != nil {
+	local := newInProcess(e.unary)
+	register(local, s)
+	if err := gateway.HandlePath(http.MethodGet, "/v1/products/{product_id=**}", getProduct(gateway, local)); err != nil {
 		return nil, err
 	}
-	if err := holdfastv1.RegisterProductServiceHandlerServer(ctx, gateway, s); err != nil {
-		return nil, err
-	}
-	if err := holdfastv1.RegisterPurchaseServiceHandlerServer(ctx, gateway, s); err != nil {
-		return nil, err
-	}
-	if err := holdfastv1.RegisterOrderServiceHandlerServer(ctx, gateway, s); err != nil {
-		return nil, err
-	}
-	if err := holdfastv1.RegisterEventServiceHandlerServer(ctx, gateway, s); err != nil {
-		return nil, err
-	}
-	if err := holdfastv1.RegisterWebhookServiceHandlerServer(ctx, gateway, s); err != nil {
-		return nil, err
-	}
-	if err := watchPaths(ctx, gateway, s); err != nil { // after the contract's own, and so before them
+	if err := errors.Join(
+		holdfastv1.RegisterProductServiceHandlerClient(ctx, gateway, holdfastv1.NewProductServiceClient(local)),
+		holdfastv1.RegisterPurchaseServiceHandlerClient(ctx, gateway, holdfastv1.NewPurchaseServiceClient(local)),
+		holdfastv1.RegisterOrderServiceHandlerClient(ctx, gateway, holdfastv1.NewOrderServiceClient(local)),
+		holdfastv1.RegisterEventServiceHandlerClient(ctx, gateway, holdfastv1.NewEventServiceClient(local)),
+		holdfastv1.RegisterWebhookServiceHandlerClient(ctx, gateway, holdfastv1.NewWebhookServiceClient(local)),
+		watchPaths(ctx, gateway, s, e), // after the contract's own, and so before them
+	); err != nil {
 		return nil, err
 	}
 	mux := http.NewServeMux()
@@ -64,14 +59,15 @@ func httpHandler(ctx context.Context, s *service) (http.Handler, error) {
 
 // getProduct reads products whose ids hold slashes. The contract's own path is
 // one segment, and grpc-gateway takes also an escaped slash for its end.
-func getProduct(gateway *runtime.ServeMux, s *service) runtime.HandlerFunc {
+func getProduct(gateway *runtime.ServeMux, local *inProcess) runtime.HandlerFunc {
+	client := holdfastv1.NewProductServiceClient(local)
 	return func(w http.ResponseWriter, r *http.Request, path map[string]string) {
-		ctx, err := runtime.AnnotateIncomingContext(r.Context(), gateway, r, holdfastv1.ProductService_GetProduct_FullMethodName)
+		ctx, err := runtime.AnnotateContext(r.Context(), gateway, r, holdfastv1.ProductService_GetProduct_FullMethodName)
 		if err != nil {
 			writeError(r.Context(), gateway, jsonForm, w, r, err)
 			return
 		}
-		product, err := s.GetProduct(ctx, &holdfastv1.GetProductRequest{ProductId: path["product_id"]})
+		product, err := client.GetProduct(ctx, &holdfastv1.GetProductRequest{ProductId: path["product_id"]})
 		if err != nil {
 			writeError(ctx, gateway, jsonForm, w, r, err)
 			return

@@ -15,6 +15,7 @@ import (
 
 	"github.com/holdfast-io/holdfast/api/cluster"
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
+	"github.com/holdfast-io/holdfast/coordinator/auth"
 )
 
 // service is the public API.
@@ -25,6 +26,7 @@ type service struct {
 	holdfastv1.UnimplementedEventServiceServer
 	holdfastv1.UnimplementedWebhookServiceServer
 	router   *router
+	edge     *edge // which calls have passed
 	validate protovalidate.Validator
 	deadline time.Duration // for callers that set none
 	hold     time.Duration // for holds of which nobody says how long they last
@@ -167,6 +169,16 @@ func fill(req *holdfastv1.CreatePurchaseRequest, topology cluster.Topology) bool
 		req.RequestId = uuid.NewString()
 	}
 	return topology.Sells(req.GetRegion())
+}
+
+// ownerOf finds out whose a purchase or an order is.
+func (s *service) ownerOf(ctx context.Context, own auth.Owned) (customerID string, err error) {
+	if own.OrderID != "" {
+		order, err := s.GetOrder(ctx, &holdfastv1.GetOrderRequest{OrderId: own.OrderID})
+		return order.GetCustomerId(), err
+	}
+	purchase, err := s.GetPurchase(ctx, &holdfastv1.GetPurchaseRequest{PurchaseId: own.PurchaseID})
+	return purchase.GetCustomerId(), err
 }
 
 // check returns an INVALID_ARGUMENT that names the first field that breaks a

@@ -23,8 +23,9 @@ import (
 const sseWrite = 30 * time.Second
 
 // watchPaths serves the watches until serving ends.
-func watchPaths(serving context.Context, gateway *runtime.ServeMux, s *service) error {
-	err := gateway.HandlePath(http.MethodGet, "/v1/events:watch", sse(serving, gateway,
+func watchPaths(serving context.Context, gateway *runtime.ServeMux, s *service, e *edge) error {
+	err := gateway.HandlePath(http.MethodGet, "/v1/events:watch", sse(serving, gateway, e,
+		holdfastv1.EventService_WatchEvents_FullMethodName,
 		func(ctx context.Context, r *http.Request, send sender) error {
 			req := &holdfastv1.WatchEventsRequest{}
 			if err := fromQuery(req, r); err != nil {
@@ -32,6 +33,9 @@ func watchPaths(serving context.Context, gateway *runtime.ServeMux, s *service) 
 			}
 			if last := r.Header.Get("Last-Event-ID"); last != "" {
 				req.Cursor, req.FromNow = last, false
+			}
+			if err := e.allow(ctx, req); err != nil {
+				return err
 			}
 			return s.watchEvents(ctx, req, func(m *holdfastv1.WatchEventsResponse) error {
 				if m.GetEvent() == nil {
@@ -43,10 +47,14 @@ func watchPaths(serving context.Context, gateway *runtime.ServeMux, s *service) 
 	if err != nil {
 		return err
 	}
-	return gateway.HandlePath(http.MethodGet, "/v1/products:watch", sse(serving, gateway,
+	return gateway.HandlePath(http.MethodGet, "/v1/products:watch", sse(serving, gateway, e,
+		holdfastv1.ProductService_WatchProduct_FullMethodName,
 		func(ctx context.Context, r *http.Request, send sender) error {
 			req := &holdfastv1.WatchProductRequest{}
 			if err := fromQuery(req, r); err != nil {
+				return err
+			}
+			if err := e.allow(ctx, req); err != nil {
 				return err
 			}
 			return s.watchProduct(ctx, req, func(p *holdfastv1.Product) error { return send("", p) })
@@ -64,15 +72,24 @@ func fromQuery(req proto.Message, r *http.Request) error {
 type sender = func(id string, m proto.Message) error
 
 func sse(
-	serving context.Context, gateway *runtime.ServeMux, watch func(context.Context, *http.Request, sender) error,
+	serving context.Context, gateway *runtime.ServeMux, e *edge, method string,
+	watch func(context.Context, *http.Request, sender) error,
 ) runtime.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request, _ map[string]string) {
-		ctx, cancel := context.WithCancel(r.Context())
+		ctx, err := runtime.AnnotateIncomingContext(r.Context(), gateway, r, method)
+		if err == nil {
+			ctx, err = e.enter(ctx)
+		}
+		if err != nil {
+			writeError(ctx, gateway, jsonForm, w, r, err)
+			return
+		}
+		ctx, cancel := whileValid(ctx)
 		defer cancel()
 		defer context.AfterFunc(serving, cancel)()
 		control, begun := http.NewResponseController(w), false
 		_ = control.SetReadDeadline(time.Time{}) // which is for requests, and would end the watch
-		err := watch(ctx, r, func(id string, m proto.Message) error {
+		err = watch(ctx, r, func(id string, m proto.Message) error {
 			if !begun {
 				begun = true
 				w.Header().Set("Content-Type", "text/event-stream")

@@ -95,6 +95,9 @@ func (o *orders) begin(d *order) {
 	if d.Err = errNoRequestID; d.req.GetRequestId() != "" {
 		d.Err = s.check(d.req)
 	}
+	if d.Err == nil {
+		d.Err = s.edge.allow(o.ctx, d.req)
+	}
 	if d.Err == nil && d.req.GetUnitPrice() != nil {
 		d.Err = pricedAmongOthers("")
 	}

@@ -93,6 +93,22 @@ const (
 	// ReasonOverloaded: more purchases are under way than may be; this one was not
 	// tried. The detail RetryInfo says when to repeat it.
 	ReasonOverloaded = "OVERLOADED"
+	// ReasonTokenMissing: the call has no token.
+	ReasonTokenMissing = "TOKEN_MISSING"
+	// ReasonTokenExpired: the token was valid once.
+	ReasonTokenExpired = "TOKEN_EXPIRED"
+	// ReasonTokenInvalid: the token is of somebody else, for somebody else, or none at all.
+	ReasonTokenInvalid = "TOKEN_INVALID"
+	// ReasonIssuerUnavailable: whoever issues the tokens does not answer, so that this one
+	// cannot be checked. Repeat the call.
+	ReasonIssuerUnavailable = "ISSUER_UNAVAILABLE"
+	// ReasonRoleMissing: the token names no role that may do this.
+	ReasonRoleMissing = "ROLE_MISSING"
+	// ReasonOtherCustomer: a buyer acts only for the customer of the token.
+	ReasonOtherCustomer = "OTHER_CUSTOMER"
+	// ReasonRateExceeded: the caller makes more calls than he may. The detail RetryInfo says
+	// when to repeat this one.
+	ReasonRateExceeded = "RATE_EXCEEDED"
 	// ReasonTooManyWatches: as many watches are open as may be. The detail RetryInfo says
 	// when to repeat it.
 	ReasonTooManyWatches = "TOO_MANY_WATCHES"

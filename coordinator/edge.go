@@ -1,0 +1,212 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"strings"
+
+	"github.com/hashicorp/go-hclog"
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/durationpb"
+
+	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
+	"github.com/holdfast-io/holdfast/coordinator/auth"
+)
+
+// edge is what every call passes on its way in, by gRPC or HTTP: it is measured, it is found out
+// whose it is and whether he may make it, and what operators change is logged. With a nil
+// authenticator everybody may do everything.
+type edge struct {
+	authenticator *auth.Authenticator
+	limiter       *auth.Limiter
+	metrics       *metrics
+	audit         hclog.Logger
+	ownerOf       func(context.Context, auth.Owned) (customerID string, err error)
+}
+
+// unary is for calls with one request.
+func (e *edge) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
+	return e.metrics.unary(ctx, req, info, func(ctx context.Context, req any) (any, error) {
+		if !ofContract(info.FullMethod) {
+			return handler(ctx, req)
+		}
+		ctx, err := e.enter(ctx)
+		if err == nil {
+			err = e.allow(ctx, req.(proto.Message))
+		}
+		if err != nil {
+			return nil, err
+		}
+		resp, err := handler(ctx, req)
+		e.note(ctx, req.(proto.Message), err)
+		return resp, err
+	})
+}
+
+// stream is for streams and watches. They end when the caller's token expires, and are then
+// begun anew with another one.
+func (e *edge) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	return e.metrics.stream(srv, stream, info, func(srv any, stream grpc.ServerStream) error {
+		if !ofContract(info.FullMethod) {
+			return handler(srv, stream)
+		}
+		ctx, err := e.enter(stream.Context())
+		if err != nil {
+			return err
+		}
+		ctx, cancel := whileValid(ctx)
+		defer cancel()
+		return handler(srv, &allowedStream{ServerStream: stream, ctx: ctx, edge: e})
+	})
+}
+
+// allowedStream hands on requests that the caller may make.
+type allowedStream struct {
+	grpc.ServerStream
+	ctx  context.Context
+	edge *edge
+}
+
+func (s *allowedStream) Context() context.Context { return s.ctx }
+
+func (s *allowedStream) RecvMsg(m any) error {
+	if err := s.ServerStream.RecvMsg(m); err != nil {
+		return err
+	}
+	if _, many := m.(*holdfastv1.StreamPurchasesRequest); many {
+		return nil // each purchase has an answer of its own
+	}
+	return s.edge.allow(s.ctx, m.(proto.Message))
+}
+
+// ofContract tells the methods of the public contract from those that tell whether the
+// coordinator is healthy, which everybody may ask.
+func ofContract(fullMethod string) bool { return strings.HasPrefix(fullMethod, "/holdfast.") }
+
+// enter finds out who makes a call.
+func (e *edge) enter(ctx context.Context) (context.Context, error) {
+	if e.authenticator == nil {
+		return ctx, nil
+	}
+	md, _ := metadata.FromIncomingContext(ctx)
+	header := ""
+	if values := md.Get("authorization"); len(values) > 0 {
+		header = values[0]
+	}
+	c, err := e.authenticator.Authenticate(ctx, header)
+	if err != nil {
+		return ctx, e.refuse(err)
+	}
+	return auth.NewContext(ctx, c), nil
+}
+
+// whileValid is a context of a call that ends with the token.
+func whileValid(ctx context.Context) (context.Context, context.CancelFunc) {
+	if c := auth.FromContext(ctx); c != nil && !c.Expires.IsZero() {
+		return context.WithDeadline(ctx, c.Expires)
+	}
+	return context.WithCancel(ctx)
+}
+
+// allow decides whether whoever makes a call may make this request, and makes it now.
+func (e *edge) allow(ctx context.Context, req proto.Message) error {
+	if e.authenticator == nil {
+		return nil
+	}
+	c := auth.FromContext(ctx)
+	if c == nil {
+		return e.refuse(auth.ErrNoToken)
+	}
+	if ok, wait := e.limiter.Allow(c, callsIn(req)); !ok {
+		e.metrics.refused("rate")
+		return holdfastv1.Error(codes.ResourceExhausted, holdfastv1.ReasonRateExceeded,
+			"the caller makes too many calls; repeat later", nil, &errdetails.RetryInfo{RetryDelay: durationpb.New(wait)})
+	}
+	own, err := auth.Allow(c, req)
+	if err != nil {
+		return e.refuse(err)
+	}
+	if own == (auth.Owned{}) {
+		return nil
+	}
+	customerID, err := e.ownerOf(ctx, own)
+	switch {
+	case err != nil:
+		return err
+	case c.Owns(customerID):
+		return nil
+	}
+	e.metrics.refused("customer")
+	return notThere(own) // whether it is there is none of his business
+}
+
+// callsIn is how many calls a request counts for.
+func callsIn(req proto.Message) int {
+	if batch, ok := req.(*holdfastv1.BatchCreatePurchasesRequest); ok {
+		return max(1, len(batch.GetRequests()))
+	}
+	return 1
+}
+
+func notThere(own auth.Owned) error {
+	if own.OrderID != "" {
+		return holdfastv1.OrderNotFound(own.OrderID)
+	}
+	return holdfastv1.PurchaseNotFound(own.PurchaseID)
+}
+
+// refuse counts a refusal and says it in the contract's words.
+func (e *edge) refuse(err error) error {
+	switch {
+	case errors.Is(err, auth.ErrNoToken):
+		e.metrics.refused("no_token")
+		return holdfastv1.Error(codes.Unauthenticated, holdfastv1.ReasonTokenMissing,
+			"the call needs a token: Authorization: Bearer …", nil)
+	case errors.Is(err, auth.ErrExpired):
+		e.metrics.refused("expired")
+		return holdfastv1.Error(codes.Unauthenticated, holdfastv1.ReasonTokenExpired, "the token has expired", nil)
+	case errors.Is(err, auth.ErrUnavailable):
+		e.audit.Warn("token not checked", "error", err)
+		return holdfastv1.Error(codes.Unavailable, holdfastv1.ReasonIssuerUnavailable,
+			"whoever issues the tokens does not answer; repeat later", nil)
+	case errors.Is(err, auth.ErrCustomer):
+		e.metrics.refused("customer")
+		return holdfastv1.Error(codes.PermissionDenied, holdfastv1.ReasonOtherCustomer,
+			"customer_id: a buyer acts only for the customer of the token", map[string]string{"field": "customer_id"})
+	case errors.Is(err, auth.ErrRole):
+		e.metrics.refused("role")
+		return holdfastv1.Error(codes.PermissionDenied, holdfastv1.ReasonRoleMissing, err.Error(), nil)
+	}
+	e.metrics.refused("foreign")
+	return holdfastv1.Error(codes.Unauthenticated, holdfastv1.ReasonTokenInvalid,
+		"the token is not one of those that are taken here", nil)
+}
+
+// note logs what an operator has changed, or tried to; sales are rows of the shards anyway.
+func (e *edge) note(ctx context.Context, req proto.Message, err error) {
+	c := auth.FromContext(ctx)
+	if c == nil || !auth.IsAudited(c, req) {
+		return
+	}
+	args := []any{"caller", c.Name, "request", string(req.ProtoReflect().Descriptor().Name()), "code", status.Code(err).String()}
+	for _, field := range auth.AuditedFields(req) {
+		args = append(args, field.Name, field.Value)
+	}
+	if reason := holdfastv1.Reason(err); reason != "" {
+		args = append(args, "reason", reason)
+	}
+	e.audit.Info("operator", args...)
+}
+
+// limiterOf makes the limiter of a configuration.
+func limiterOf(rates auth.Rates) (*auth.Limiter, error) {
+	if rates.PerBuyer < 0 || rates.PerCaller < 0 {
+		return nil, errors.New("coordinator: rates must not be below 0")
+	}
+	return auth.NewLimiter(rates)
+}
