@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"buf.build/go/protovalidate"
@@ -53,6 +54,8 @@ type Coordinator struct {
 	service *service
 	edge    *edge
 	log     hclog.Logger
+
+	stopping atomic.Bool
 }
 
 // New prepares a coordinator. It does not connect to anything.
@@ -116,6 +119,10 @@ func New(cfg Config) (*Coordinator, error) {
 	return &Coordinator{cfg: cfg, router: r, service: s, edge: e, log: cfg.Logger.Named("coordinator")}, nil
 }
 
+// Ready reports whether the coordinator should be called: it knows a worker, and was not told to
+// stop.
+func (c *Coordinator) Ready() bool { return c.router.ready() && !c.stopping.Load() }
+
 // Run serves gRPC and HTTP on the listeners until ctx ends, then answers what it
 // has accepted and returns. The listeners are closed.
 func (c *Coordinator) Run(ctx context.Context, grpcListener, httpListener net.Listener) error {
@@ -150,6 +157,7 @@ func (c *Coordinator) Run(ctx context.Context, grpcListener, httpListener net.Li
 	c.log.Info("serving", "grpc", grpcListener.Addr().String(), "http", httpListener.Addr().String())
 
 	<-serving.Done()
+	c.stopping.Store(true)
 	healthServer.Shutdown()
 	c.stop(ctx, grpcServer, httpServer)
 	stopWatching()

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/holdfast-io/holdfast/api/cluster"
 	"github.com/holdfast-io/holdfast/worker/ledger"
@@ -40,7 +39,9 @@ func (w *Worker) openTerm(ctx context.Context, view cluster.View) (*term, error)
 	t.lanes = newLanes(behind, w.log)
 	t.takeover = &takeover{
 		locks: w.locks, log: w.log, past: map[eviction]pastTakeovers{}, metrics: w.metrics,
-		dial: []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy()},
+		dial: []grpc.DialOption{
+			grpc.WithTransportCredentials(w.cfg.PeerCredentials), grpc.WithNoProxy(), grpc.WithDisableServiceConfig(),
+		},
 	}
 	b := &beginner{
 		topology: t.topology, shards: t.shards, locks: w.locks, lanes: t.lanes,
@@ -73,7 +74,7 @@ func (w *Worker) openShards(ctx context.Context, t *term, view cluster.View) err
 		if dsn == "" {
 			return fmt.Errorf("shard %s of topology %d has no DSN: give --shard %s=DSN", name, view.Topology.Number, name)
 		}
-		s, err := ledger.Open(ledger.Config{Name: name, DSN: dsn, ClusterID: view.ID, MinConns: lanesConns})
+		s, err := ledger.Open(ledger.Config{Name: name, DSN: dsn, ClusterID: view.ID, MinConns: lanesConns, VerifyTLS: w.cfg.VerifyTLS})
 		if err != nil {
 			return err
 		}

@@ -3,12 +3,14 @@ package worker
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"net"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -16,6 +18,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
@@ -39,6 +43,13 @@ type Config struct {
 	Logger    hclog.Logger
 	Metrics   prometheus.Registerer // one of its own when nil
 	Providers payment.Providers     // of payments; none when empty
+
+	// PeerTLS is for coordinators and other workers that connect, PeerCredentials for
+	// connections to other workers. Without them everything is in the clear. VerifyTLS has
+	// every shard prove its name.
+	PeerTLS         *tls.Config
+	PeerCredentials credentials.TransportCredentials
+	VerifyTLS       bool
 
 	LockTTL       time.Duration // 15 s
 	MinimumTenure time.Duration // 200 ms; others wait this long for a product at least
@@ -82,6 +93,9 @@ func (c *Config) validate() error {
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
 	}
+	if c.PeerCredentials == nil {
+		c.PeerCredentials = insecure.NewCredentials()
+	}
 	if c.Metrics == nil {
 		c.Metrics = prometheus.NewRegistry()
 	}
@@ -104,7 +118,8 @@ type Worker struct {
 
 	metrics *metrics
 
-	newer chan cluster.View // topologies above the term's
+	newer    chan cluster.View // topologies above the term's
+	stopping atomic.Bool
 }
 
 // New reads the topology and opens the shards. It refuses a shard without a DSN,
@@ -148,11 +163,23 @@ func New(ctx context.Context, cfg Config) (*Worker, error) {
 	return w, err
 }
 
+// Ready reports whether the worker can be called: from when it sells for the first time until it
+// is told to stop.
+func (w *Worker) Ready() bool {
+	select {
+	case <-w.front.opened:
+		return !w.stopping.Load()
+	default:
+		return false
+	}
+}
+
 // Run serves on the listener until ctx ends, then drains: it lets what is in flight
 // settle, gives its locks back, takes itself off the list of workers, and
 // returns. When the topology changes it does the same, and goes on under the new
 // one. The listener is closed and no goroutine is left.
 func (w *Worker) Run(ctx context.Context, listener net.Listener) error {
+	defer context.AfterFunc(ctx, func() { w.stopping.Store(true) })()
 	// Parts that others rely on stop after those that rely on them.
 	base, stopBase := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBase()
@@ -232,12 +259,16 @@ func (w *Worker) watchTopology(ctx context.Context) error {
 }
 
 func (w *Worker) grpcServer(links *link.Server) (*grpc.Server, *health.Server) {
-	// What a coordinator that hangs was sold counts as under way until it takes the answers.
-	server := grpc.NewServer(
+	options := []grpc.ServerOption{
+		// What a coordinator that hangs was sold counts as under way until it takes the answers.
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 5 * time.Second, Timeout: 5 * time.Second}),
 		grpc.InitialWindowSize(link.StreamWindow), grpc.InitialConnWindowSize(link.ConnWindow),
 		grpc.UnaryInterceptor(link.RefuseLate),
-	)
+	}
+	if w.cfg.PeerTLS != nil {
+		options = append(options, grpc.Creds(credentials.NewTLS(w.cfg.PeerTLS)))
+	}
+	server := grpc.NewServer(options...)
 	holdfastv1.RegisterProductServiceServer(server, w.front)
 	holdfastv1.RegisterPurchaseServiceServer(server, w.front)
 	holdfastv1.RegisterOrderServiceServer(server, w.front)

@@ -2,6 +2,7 @@ package client
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -10,6 +11,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
 
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
 )
@@ -20,6 +22,10 @@ type Config struct {
 	// insecure.NewCredentials where everybody on the network is trusted. There is no
 	// default, so that nobody sends purchases in the clear by oversight.
 	Credentials credentials.TransportCredentials
+
+	// Token, when set, is asked before each attempt for the token that says who calls: one of
+	// an OIDC issuer, or a static one. It needs Credentials with which it stays secret.
+	Token func(context.Context) (string, error)
 
 	// Timeout, 10 s, is for calls whose context has no deadline. It bounds the whole call,
 	// with all its attempts.
@@ -56,12 +62,18 @@ func New(targets []string, cfg Config) (*Client, error) {
 	}
 	w := &wire{timeout: cmp.Or(cfg.Timeout, 10*time.Second), attemptTimeout: cmp.Or(cfg.AttemptTimeout, 3*time.Second)}
 	for _, target := range targets {
-		conn, err := grpc.NewClient(target, grpc.WithTransportCredentials(cfg.Credentials),
+		conn, err := grpc.NewClient(target, append(cfg.dial(), grpc.WithTransportCredentials(cfg.Credentials),
 			// A coordinator that comes back is found within a second.
 			grpc.WithConnectParams(grpc.ConnectParams{
 				MinConnectTimeout: w.attemptTimeout,
 				Backoff:           backoff.Config{BaseDelay: firstPause, Multiplier: 2, Jitter: 0.2, MaxDelay: maxPause},
-			}))
+			}),
+			// One that vanished without a word is noticed by it.
+			grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: pingEvery, Timeout: pingTimeout}),
+			// Otherwise the name is looked up for its settings too, which takes seconds where
+			// nobody answers for such names.
+			grpc.WithDisableServiceConfig(),
+		)...)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("client: %q: %w", target, err), w.close())
 		}
@@ -75,6 +87,33 @@ func New(targets []string, cfg Config) (*Client, error) {
 		wire:                 w,
 	}, nil
 }
+
+// A connection with calls under way on which nothing comes is asked this often whether it
+// lives, which coordinators allow, and given up when it does not answer.
+const (
+	pingEvery   = 10 * time.Second
+	pingTimeout = 3 * time.Second
+)
+
+func (c *Config) dial() []grpc.DialOption {
+	if c.Token == nil {
+		return nil
+	}
+	return []grpc.DialOption{grpc.WithPerRPCCredentials(bearer(c.Token))}
+}
+
+// bearer shows a token with each call, never in the clear.
+type bearer func(context.Context) (string, error)
+
+func (b bearer) GetRequestMetadata(ctx context.Context, _ ...string) (map[string]string, error) {
+	token, err := b(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("token: %w", err)
+	}
+	return map[string]string{"authorization": "Bearer " + token}, nil
+}
+
+func (b bearer) RequireTransportSecurity() bool { return true }
 
 // Close ends all connections, and with them the calls that are under way.
 func (c *Client) Close() error { return c.wire.close() }

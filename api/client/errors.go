@@ -77,6 +77,16 @@ const (
 	ErrRegionDraining Reason = holdfastv1.ReasonRegionDraining
 	// ErrRequestIDReused: the request_id was used before with other content.
 	ErrRequestIDReused Reason = holdfastv1.ReasonRequestIDReused
+	// ErrTokenMissing: the call has no token: set Config.Token.
+	ErrTokenMissing Reason = holdfastv1.ReasonTokenMissing
+	// ErrTokenExpired: the token was valid once.
+	ErrTokenExpired Reason = holdfastv1.ReasonTokenExpired
+	// ErrTokenInvalid: the token is of somebody else, for somebody else, or none at all.
+	ErrTokenInvalid Reason = holdfastv1.ReasonTokenInvalid
+	// ErrRoleMissing: the token names no role that may do this.
+	ErrRoleMissing Reason = holdfastv1.ReasonRoleMissing
+	// ErrOtherCustomer: a buyer acts only for the customer of the token.
+	ErrOtherCustomer Reason = holdfastv1.ReasonOtherCustomer
 )
 
 // There was no outcome before the deadline. The client has repeated the call until then; it
@@ -93,6 +103,11 @@ const (
 	ErrTopologyUnavailable Reason = holdfastv1.ReasonTopologyUnavailable
 	// ErrPaymentPending: the provider has not said in time whether it authorizes the payment.
 	ErrPaymentPending Reason = holdfastv1.ReasonPaymentPending
+	// ErrRateExceeded: the caller makes more calls than he may.
+	ErrRateExceeded Reason = holdfastv1.ReasonRateExceeded
+	// ErrIssuerUnavailable: whoever issues the tokens does not answer, so that this one could
+	// not be checked.
+	ErrIssuerUnavailable Reason = holdfastv1.ReasonIssuerUnavailable
 	// ErrTooManyWatches: more is watched than may be.
 	ErrTooManyWatches Reason = holdfastv1.ReasonTooManyWatches
 	// ErrOverloaded: more purchases were under way than may be.

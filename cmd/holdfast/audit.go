@@ -38,7 +38,7 @@ among it: the database refuses to lower it, since the units may have been sold.`
 		if err != nil {
 			return err
 		}
-		opened, closeAll, err := openShards(dsns, uuid.Nil)
+		opened, closeAll, err := openShards(dsns, uuid.Nil, insecureFlag(cmd.Flags())())
 		if err != nil {
 			return err
 		}

@@ -16,7 +16,7 @@ import (
 	"github.com/spf13/pflag"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
-	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc"
 
 	"github.com/holdfast-io/holdfast/api/client"
 	"github.com/holdfast-io/holdfast/api/cluster"
@@ -29,9 +29,16 @@ import (
 func etcdFlags(flags *pflag.FlagSet) func() (cluster.Directory, error) {
 	endpoints := flags.StringSlice("etcd", []string{"127.0.0.1:2379"}, "etcd endpoints")
 	prefix := flags.String("prefix", "/holdfast/", "prefix of the cluster's keys in etcd")
+	security := etcdSecurityFlags(flags)
 	return func() (cluster.Directory, error) {
+		creds, password, err := security.open(*endpoints)
+		if err != nil {
+			return cluster.Directory{}, err
+		}
 		client, err := clientv3.New(clientv3.Config{
 			Endpoints: *endpoints, Logger: zap.NewNop(), DialTimeout: 5 * time.Second,
+			Username: security.user, Password: password,
+			DialOptions: []grpc.DialOption{grpc.WithTransportCredentials(creds)}, // which can be replaced, unlike Config.TLS
 			// A connection that died without a word is noticed within the default
 			// TTL of a lock, and renewals go to another member. gRPC takes no less.
 			DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 2 * time.Second,
@@ -51,13 +58,14 @@ func etcdError(d cluster.Directory, err error) error {
 }
 
 func shardFlags(flags *pflag.FlagSet) func() (map[string]string, error) {
-	shards := flags.StringArray("shard", nil, "name=DSN of a shard; repeat for each (HOLDFAST_SHARD_<NAME>=DSN keeps it out of ps)")
+	shards := flags.StringArray("shard", nil, "name=DSN of a shard; repeat for each (HOLDFAST_SHARD_<NAME>=DSN keeps a password out of ps)")
+	insecureFlag(flags)
 	return func() (map[string]string, error) {
 		dsns := map[string]string{}
 		for _, s := range *shards {
 			name, dsn, ok := strings.Cut(s, "=")
-			if !ok || name == "" || dsn == "" {
-				return nil, usageError("--shard %q: want name=DSN", s)
+			if !ok || name == "" || dsn == "" || strings.ContainsAny(name, ":@/ ") {
+				return nil, usageError("--shard: want name=DSN") // what was given may hold a password
 			}
 			dsns[name] = dsn
 		}
@@ -66,7 +74,7 @@ func shardFlags(flags *pflag.FlagSet) func() (map[string]string, error) {
 }
 
 // openShards opens the shards by name. Close them with the function returned.
-func openShards(dsns map[string]string, clusterID uuid.UUID) (shards []*ledger.Shard, closeAll func(), err error) {
+func openShards(dsns map[string]string, clusterID uuid.UUID, insecure bool) (shards []*ledger.Shard, closeAll func(), err error) {
 	if len(dsns) == 0 {
 		return nil, nil, usageError("no shards: give --shard name=DSN for each, or set HOLDFAST_SHARD_<NAME>; `holdfast dev` does it for you")
 	}
@@ -76,7 +84,7 @@ func openShards(dsns map[string]string, clusterID uuid.UUID) (shards []*ledger.S
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(dsns)) {
-		s, err := ledger.Open(ledger.Config{Name: name, DSN: dsns[name], ClusterID: clusterID})
+		s, err := ledger.Open(ledger.Config{Name: name, DSN: dsns[name], ClusterID: clusterID, VerifyTLS: !insecure})
 		if err != nil {
 			closeAll()
 			return nil, nil, usageError("%w", err)
@@ -91,11 +99,16 @@ func openShards(dsns map[string]string, clusterID uuid.UUID) (shards []*ledger.S
 func coordinatorFlags(flags *pflag.FlagSet) (connected func(call func(*client.Client) error) error) {
 	addresses := flags.StringSlice("coordinator", []string{"127.0.0.1:7070"}, "gRPC addresses of coordinators; the next is asked when one does not answer")
 	timeout := flags.Duration("timeout", 10*time.Second, "repeat each call for this long while nobody answers")
+	security := clientSecurityFlags(flags)
 	return func(call func(*client.Client) error) error {
 		if *timeout <= 0 {
 			return usageError("--timeout: want more than 0, got %v", *timeout)
 		}
-		c, err := client.New(*addresses, client.Config{Credentials: insecure.NewCredentials(), Timeout: *timeout})
+		creds, token, err := security()
+		if err != nil {
+			return err
+		}
+		c, err := client.New(*addresses, client.Config{Credentials: creds, Token: token, Timeout: *timeout})
 		if err != nil {
 			return usageError("--coordinator: %w", err)
 		}

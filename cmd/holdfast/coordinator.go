@@ -3,6 +3,7 @@ package main
 import (
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-io/holdfast/coordinator"
@@ -23,19 +24,54 @@ func newCoordinator() *cobra.Command {
 	hold := flags.Duration("default-hold", 10*time.Minute, "of holds of which nobody says how long they last, and of orders while they are paid")
 	drain := flags.Duration("drain-timeout", 10*time.Second, "how long to finish what is in flight on SIGTERM")
 	inFlight := flags.Int("max-in-flight", 20_000, "purchases under way at each worker; more are refused as overload")
+	metricsAddress := flags.String("metrics-listen", "", "address to serve Prometheus metrics on, at /metrics (default none)")
+	healthAddress := healthFlag(flags)
+	own := certFlags(flags, "tls", "the certificate of the public API", false)
+	peer := certFlags(flags, "peer", "the certificate to show workers, of the name "+coordinatorName, true)
+	callers := authFlags(flags)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		log := logger()
 		d, err := directory()
 		if err != nil {
 			return err
 		}
 		defer func() { _ = d.Client.Close() }()
-		c, err := coordinator.New(coordinator.Config{
-			Directory: d, Logger: logger(), Deadline: *deadline,
-			AttemptTimeout: *attempt, DefaultHold: *hold, DrainTimeout: *drain, MaxInFlight: *inFlight,
-		})
+		registry, stopMetrics, err := serveMetrics(cmd.Context(), *metricsAddress)
 		if err != nil {
 			return err
 		}
+		defer stopMetrics()
+		cfg := coordinator.Config{
+			Directory: d, Logger: log, Metrics: registry, Deadline: *deadline,
+			AttemptTimeout: *attempt, DefaultHold: *hold, DrainTimeout: *drain, MaxInFlight: *inFlight,
+		}
+		if cfg.Authenticator, cfg.Rates, err = callers(log); err != nil {
+			return err
+		}
+		ownCerts, err := own()
+		if err != nil {
+			return err
+		}
+		peerCerts, err := peer()
+		if err != nil {
+			return err
+		}
+		if ownCerts != nil {
+			cfg.TLS = ownCerts.Server()
+		}
+		cfg.PeerCredentials = peerCredentials(peerCerts)
+		shown := certMetrics{promauto.With(registry)}
+		shown.show("server", ownCerts)
+		shown.show("peer", peerCerts)
+		c, err := coordinator.New(cfg)
+		if err != nil {
+			return err
+		}
+		stopHealth, err := serveHealth(cmd.Context(), *healthAddress, c.Ready)
+		if err != nil {
+			return err
+		}
+		defer stopHealth()
 		grpcListener, err := listen(cmd.Context(), "grpc-listen", *grpcListen)
 		if err != nil {
 			return err

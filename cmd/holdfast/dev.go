@@ -112,7 +112,7 @@ func serveSimulator(ctx context.Context) (url string, stop func(), err error) {
 // writeDevSettings tells other commands of this user where the stack is.
 func writeDevSettings(s *local.Stack) error {
 	encoded, err := yaml.Parser().Marshal(map[string]any{
-		"etcd": s.Etcd.Endpoint(), "coordinator": s.GRPCAddress, "shard": s.DSNs(),
+		"etcd": s.Etcd.Endpoint(), "coordinator": s.GRPCAddress, "shard": s.DSNs(), "insecure": true,
 	})
 	if err != nil {
 		return err

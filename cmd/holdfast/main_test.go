@@ -250,16 +250,16 @@ func TestMissingServersAreNamed(t *testing.T) {
 		want []string
 	}{
 		{
-			[]string{"buy", "x", "--customer", "ann", "--coordinator", "127.0.0.1:1", "--timeout", "1s"}, exitUnavailable,
+			[]string{"buy", "x", "--customer", "ann", "--insecure", "--coordinator", "127.0.0.1:1", "--timeout", "1s"}, exitUnavailable,
 			[]string{"127.0.0.1:1", "holdfast dev", "--request-id "},
 		},
 		{[]string{"buy", "x", "--customer", "ann", "--timeout", "0s"}, exitUsage, []string{"--timeout"}},
 		{[]string{"buy", "x", "--customer", "ann", "--hold-for", "0s"}, exitUsage, []string{"--hold-for"}},
 		{[]string{"purchase", "extend", "eu-1", "--for", "-1s"}, exitUsage, []string{"--for"}},
 		{[]string{"product", "deliver", "x", "some"}, exitUsage, []string{"AMOUNT"}},
-		{[]string{"status", "--etcd", "127.0.0.1:1"}, exitUnavailable, []string{"etcd at 127.0.0.1:1", "holdfast dev"}},
+		{[]string{"status", "--insecure", "--etcd", "127.0.0.1:1"}, exitUnavailable, []string{"etcd at 127.0.0.1:1", "holdfast dev"}},
 		{[]string{"audit"}, exitUsage, []string{"--shard name=DSN"}},
-		{[]string{"audit", "--shard", "eu=postgres://127.0.0.1:1/x"}, exitUnavailable, []string{"shard eu"}},
+		{[]string{"audit", "--insecure", "--shard", "eu=postgres://127.0.0.1:1/x"}, exitUnavailable, []string{"shard eu"}},
 		{[]string{"dev", "--postgres-bin", "/nowhere"}, exitFailed, []string{"/nowhere", "install"}},
 		{[]string{"dev", "--workers", "0"}, exitUsage, []string{"--workers"}},
 		{[]string{"nonsense"}, exitFailed, []string{"nonsense"}},

@@ -37,7 +37,7 @@ func newMigrate() *cobra.Command {
 		defer func() { _ = d.Client.Close() }()
 		ctx, cancel := context.WithTimeout(cmd.Context(), 2*time.Minute)
 		defer cancel()
-		opened, closeAll, err := openShards(dsns, uuid.Nil)
+		opened, closeAll, err := openShards(dsns, uuid.Nil, insecureFlag(cmd.Flags())())
 		if err != nil {
 			return err
 		}

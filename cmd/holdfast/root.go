@@ -19,7 +19,11 @@ Exit codes: 0 done, 1 failed or found something wrong, 2 wrong usage,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
-			return applySettings(cmd)
+			visible, _ := cmd.Flags().GetStringArray("shard")
+			if err := applySettings(cmd); err != nil {
+				return err
+			}
+			return refuseVisiblePasswords(cmd, visible)
 		},
 	}
 	root.PersistentFlags().String("config", "", "YAML file with settings (default ./holdfast.yaml, else that of a running `holdfast dev`)")

@@ -37,7 +37,7 @@ func newStatus() *cobra.Command {
 		}
 		ctx, cancel := context.WithTimeout(cmd.Context(), 10*time.Second)
 		defer cancel()
-		s, err := readStatus(ctx, d, dsns)
+		s, err := readStatus(ctx, d, dsns, insecureFlag(flags)())
 		if err != nil {
 			return err
 		}
@@ -75,7 +75,7 @@ type lockStatus struct {
 	Holder    string `json:"holder"`
 }
 
-func readStatus(ctx context.Context, d cluster.Directory, dsns map[string]string) (*clusterStatus, error) {
+func readStatus(ctx context.Context, d cluster.Directory, dsns map[string]string, insecure bool) (*clusterStatus, error) {
 	view, err := d.View(ctx)
 	if errors.Is(err, cluster.ErrNotInitialised) {
 		return nil, err
@@ -98,7 +98,7 @@ func readStatus(ctx context.Context, d cluster.Directory, dsns map[string]string
 		s.Workers = append(s.Workers, workerStatus{w, held[w.Name]})
 	}
 	for _, name := range slices.Sorted(maps.Keys(dsns)) {
-		s.Shards = append(s.Shards, readShard(ctx, name, dsns[name], view.ID))
+		s.Shards = append(s.Shards, readShard(ctx, name, dsns[name], view.ID, insecure))
 	}
 	return s, nil
 }
@@ -119,8 +119,8 @@ func holderName(h lockmgr.Holder) string {
 	return w.Name
 }
 
-func readShard(ctx context.Context, name, dsn string, clusterID uuid.UUID) shardStatus {
-	s, err := ledger.Open(ledger.Config{Name: name, DSN: dsn, ClusterID: clusterID})
+func readShard(ctx context.Context, name, dsn string, clusterID uuid.UUID, insecure bool) shardStatus {
+	s, err := ledger.Open(ledger.Config{Name: name, DSN: dsn, ClusterID: clusterID, VerifyTLS: !insecure})
 	if err != nil {
 		return shardStatus{Name: name, Error: err.Error()}
 	}

@@ -42,7 +42,7 @@ func topologyCall(cmd *cobra.Command, call func(context.Context, *cobra.Command,
 		if err != nil {
 			return err
 		}
-		shards, closeAll, err := openShards(byName, uuid.Nil)
+		shards, closeAll, err := openShards(byName, uuid.Nil, insecureFlag(cmd.Flags())())
 		if err != nil {
 			return err
 		}

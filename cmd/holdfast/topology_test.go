@@ -14,7 +14,7 @@ func TestTopologyCommands(t *testing.T) {
 	_, prefix := localtest.Etcd(t)
 	dsns := localtest.Databases(t, "eu", "us", "asia")
 	connection := func(prefix string, shards ...string) (args []string) {
-		args = []string{"--etcd", localtest.EtcdEndpoint(t), "--prefix", prefix}
+		args = []string{"--insecure", "--etcd", localtest.EtcdEndpoint(t), "--prefix", prefix}
 		for _, s := range shards {
 			args = append(args, "--shard", s+"="+dsns[s])
 		}

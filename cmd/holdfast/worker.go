@@ -5,6 +5,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-io/holdfast/worker"
@@ -32,6 +33,9 @@ func newWorker() *cobra.Command {
 	sweep := flags.Duration("sweep-interval", time.Second, "how often to look for holds whose time is up; 0 for never: buyers who need their units still get them")
 	audit := flags.Duration("audit-interval", 10*time.Minute, "how often one of the workers recounts all shards; 0 for never")
 	metricsAddress := flags.String("metrics-listen", "", "address to serve Prometheus metrics on, at /metrics (default none)")
+	healthAddress := healthFlag(flags)
+	peer := certFlags(flags, "peer", "the certificate to show coordinators and other workers, of the name "+workerName, true)
+	may := insecureFlag(flags)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		d, err := directory()
 		if err != nil {
@@ -55,16 +59,27 @@ func newWorker() *cobra.Command {
 			return err
 		}
 		defer stopMetrics()
+		peerCerts, err := peer()
+		if err != nil {
+			return err
+		}
+		certMetrics{promauto.With(registry)}.show("peer", peerCerts)
 		w, err := worker.New(cmd.Context(), worker.Config{
 			Name: *name, Advertise: cmp.Or(*advertise, listener.Addr().String()),
 			Directory: d, DSNs: dsns, Logger: logger(),
 			Metrics: registry, Providers: providers,
+			PeerTLS: peerTLS(peerCerts, registry), PeerCredentials: peerCredentials(peerCerts), VerifyTLS: !may(),
 			LockTTL: *lockTTL, MinimumTenure: *minimum, IdleTenure: *idle, DrainTimeout: *drain, MaxInFlight: *inFlight,
 			MaxHold: *maxHold, SweepInterval: orNever(*sweep), AuditInterval: orNever(*audit),
 		})
 		if err != nil {
 			return err
 		}
+		stopHealth, err := serveHealth(cmd.Context(), *healthAddress, w.Ready)
+		if err != nil {
+			return err
+		}
+		defer stopHealth()
 		return w.Run(cmd.Context(), listener)
 	}
 	return cmd

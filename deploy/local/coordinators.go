@@ -6,8 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
 	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials/insecure"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 )
 
 // CoordinatorProcess is one coordinator. After its end it can be started again,
@@ -17,6 +21,7 @@ type CoordinatorProcess struct {
 	Name        string
 	HTTPAddress string
 	GRPCAddress string
+	health      string // address of nothing but the health
 	stack       *Stack
 }
 
@@ -31,9 +36,10 @@ func (s *Stack) startCoordinators() error {
 		} else {
 			c.Name = fmt.Sprintf("coordinator-%d", i+1)
 		}
-		var errs [2]error
+		var errs [3]error
 		c.HTTPAddress, errs[0] = addressOr(wantedHTTP)
 		c.GRPCAddress, errs[1] = addressOr(wantedGRPC)
+		c.health, errs[2] = addressOr("")
 		if err := errors.Join(errs[:]...); err != nil {
 			return err
 		}
@@ -58,7 +64,8 @@ func addressOr(wanted string) (string, error) {
 
 // Start starts the coordinator, for the first time or after its end.
 func (c *CoordinatorProcess) Start() error {
-	args := append([]string{"coordinator", "--http-listen", c.HTTPAddress, "--grpc-listen", c.GRPCAddress},
+	args := append([]string{"coordinator", "--http-listen", c.HTTPAddress, "--grpc-listen", c.GRPCAddress,
+		"--health-listen", c.health},
 		c.stack.cfg.CoordinatorArgs...)
 	p, err := c.stack.run(c.Name, args...)
 	if err == nil {
@@ -89,7 +96,15 @@ func (s *Stack) awaitCoordinators(ctx context.Context) error {
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for _, c := range s.Coordinators {
-		for !c.healthy(ctx) {
+		conn, err := grpc.NewClient(c.health, grpc.WithTransportCredentials(insecure.NewCredentials()),
+			grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: time.Second, Backoff: backoff.Config{
+				BaseDelay: 10 * time.Millisecond, Multiplier: 1.5, MaxDelay: 100 * time.Millisecond,
+			}}))
+		if err != nil {
+			return err
+		}
+		defer func() { _ = conn.Close() }()
+		for !healthy(ctx, conn) {
 			select {
 			case err := <-gone:
 				return err
@@ -103,15 +118,7 @@ func (s *Stack) awaitCoordinators(ctx context.Context) error {
 }
 
 // healthy asks the coordinator whether it can reach a worker.
-func (c *CoordinatorProcess) healthy(ctx context.Context) bool {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+c.HTTPAddress+"/readyz", http.NoBody)
-	if err != nil {
-		return false
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return false
-	}
-	_ = resp.Body.Close()
-	return resp.StatusCode == http.StatusOK
+func healthy(ctx context.Context, conn grpc.ClientConnInterface) bool {
+	resp, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{Service: "ready"})
+	return err == nil && resp.GetStatus() == healthpb.HealthCheckResponse_SERVING
 }

@@ -213,6 +213,7 @@ func (s *Stack) environment(route func(to, address string) (string, error)) ([]s
 	slices.Sort(endpoints)
 	env := []string{
 		"HOLDFAST_CONFIG=" + os.DevNull, // no settings file that happens to lie around
+		"HOLDFAST_INSECURE=true",        // it never leaves this machine
 		"HOLDFAST_ETCD=" + strings.Join(endpoints, ","),
 		"HOLDFAST_COORDINATOR=" + s.GRPCAddress,
 	}

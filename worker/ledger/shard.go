@@ -48,6 +48,10 @@ type Config struct {
 	Name string // the shard's name in the topology
 	DSN  string // a libpq connection string or URL
 
+	// VerifyTLS refuses a DSN that does not make the database prove its name
+	// (sslmode=verify-full).
+	VerifyTLS bool
+
 	// ClusterID, when set, is checked together with Name on every new
 	// connection: a DSN that comes to point at another database, after a
 	// failover say, is refused before anything is read or written there. So is a
@@ -84,6 +88,10 @@ func Open(cfg Config) (*Shard, error) {
 	if err != nil {
 		return nil, fmt.Errorf("shard %s: %w", cfg.Name, err)
 	}
+	if err := secured(pc.ConnConfig, cfg.VerifyTLS); err != nil {
+		return nil, fmt.Errorf("shard %s: %w", cfg.Name, err)
+	}
+	pc.BeforeConnect = refresh(cfg.DSN)
 	stmt := cmp.Or(cfg.StatementTimeout, 5*time.Second)
 	lock := cmp.Or(cfg.LockTimeout, 2*time.Second)
 	params := pc.ConnConfig.RuntimeParams
@@ -170,7 +178,11 @@ func (s *Shard) Ping(ctx context.Context) (err error) {
 		return nil
 	}
 	s.hangUp() // which says nothing yet: connections are cut for many reasons
-	if s.pinger, err = pgx.ConnectConfig(ctx, s.pool.Config().ConnConfig); err == nil {
+	cfg := s.pool.Config()
+	if err := cfg.BeforeConnect(ctx, cfg.ConnConfig); err != nil {
+		return s.readError("ping", err)
+	}
+	if s.pinger, err = pgx.ConnectConfig(ctx, cfg.ConnConfig); err == nil {
 		err = s.pinger.Ping(ctx)
 	}
 	return s.readError("ping", err)
