@@ -28,6 +28,7 @@ import (
 type Config struct {
 	Directory cluster.Directory
 	Logger    hclog.Logger
+	Region    string // where it is; empty when there is one place for all
 
 	Deadline       time.Duration // 15 s; for calls that come without one
 	AttemptTimeout time.Duration // 3 s; until a worker that does not answer is passed over
@@ -49,6 +50,9 @@ type Coordinator struct {
 func New(cfg Config) (*Coordinator, error) {
 	if cfg.Directory.Client == nil {
 		return nil, errors.New("coordinator: etcd client is required")
+	}
+	if err := cluster.ValidateRegion(cfg.Region); err != nil {
+		return nil, fmt.Errorf("coordinator: %w", err)
 	}
 	if cfg.DefaultHold < 0 {
 		return nil, errors.New("coordinator: default-hold must be above 0")
@@ -72,7 +76,7 @@ func New(cfg Config) (*Coordinator, error) {
 	if err != nil {
 		return nil, fmt.Errorf("coordinator: %w", err)
 	}
-	r := newRouter(cfg, []grpc.DialOption{
+	r := newRouter(cfg, append(link.TellRegion(cfg.Region),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithNoProxy(), // workers are within reach
 		grpc.WithInitialWindowSize(link.StreamWindow), grpc.WithInitialConnWindowSize(link.ConnWindow),
@@ -82,7 +86,7 @@ func New(cfg Config) (*Coordinator, error) {
 			MinConnectTimeout: time.Second,
 			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 2, Jitter: 0.2, MaxDelay: time.Second},
 		}),
-	})
+	))
 	return &Coordinator{
 		cfg: cfg, router: r, log: cfg.Logger.Named("coordinator"),
 		service: &service{
@@ -108,6 +112,7 @@ func (c *Coordinator) Run(ctx context.Context, grpcListener, httpListener net.Li
 	defer stopWatching()
 	var parts errgroup.Group
 	parts.Go(func() error { return c.watch(watching) })
+	parts.Go(func() error { return c.watchHomes(watching) })
 	parts.Go(func() error {
 		defer stopServing()
 		return grpcServer.Serve(grpcListener)
