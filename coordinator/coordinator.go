@@ -150,6 +150,7 @@ func (c *Coordinator) stop(ctx context.Context, grpcServer *grpc.Server, httpSer
 
 func (c *Coordinator) watch(ctx context.Context) error {
 	err := c.cfg.Directory.Watch(ctx, func(view cluster.View) {
+		c.awaitHomes(ctx, view.Workers)
 		if err := c.router.update(view); err != nil {
 			c.log.Error("worker has an address that cannot be called", "error", err)
 		}

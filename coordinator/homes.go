@@ -3,6 +3,9 @@ package coordinator
 import (
 	"context"
 	"errors"
+	"slices"
+	"sync"
+	"time"
 
 	"github.com/holdfast-io/holdfast/api/cluster"
 )
@@ -10,12 +13,18 @@ import (
 // homes are where products are to be sold, and where workers are. They are empty, and cost
 // nothing, where no worker has a region.
 type homes struct {
-	regional chan struct{}     // closed when a worker has a region for the first time
 	byName   map[string]string // the region of each worker that has one
 	products map[string]string // the region of each product that has one
+
+	wanted, known chan struct{} // closed when a worker has a region, and when nobody need wait for products
+	want, know    func()        // close them
 }
 
-func newHomes() homes { return homes{regional: make(chan struct{})} }
+func newHomes() homes {
+	h := homes{wanted: make(chan struct{}), known: make(chan struct{})}
+	h.want, h.know = sync.OnceFunc(func() { close(h.wanted) }), sync.OnceFunc(func() { close(h.known) })
+	return h
+}
 
 // place takes over the regions of workers. Caller holds the router's mu, also of first.
 func (h *homes) place(workers []cluster.Worker) {
@@ -28,13 +37,6 @@ func (h *homes) place(workers []cluster.Worker) {
 			h.byName = map[string]string{}
 		}
 		h.byName[w.Name] = w.Region
-	}
-	select {
-	case <-h.regional:
-	default:
-		if h.byName != nil {
-			close(h.regional)
-		}
 	}
 }
 
@@ -51,7 +53,7 @@ func (h *homes) first(productID string, names []string, fits func(name string) b
 // must, also those without a region: two that disagree would take products from each other.
 func (c *Coordinator) watchHomes(ctx context.Context) error {
 	select {
-	case <-c.router.homes.regional:
+	case <-c.router.homes.wanted:
 	case <-ctx.Done():
 		return nil
 	}
@@ -63,8 +65,30 @@ func (c *Coordinator) watchHomes(ctx context.Context) error {
 	return err
 }
 
+// homesPatience is how long workers are not called yet because nobody knows where products
+// are to be sold.
+const homesPatience = 5 * time.Second
+
+// awaitHomes returns once the homes of products were read, if there is a choice: whoever
+// starts to call workers without them takes every product away from its home.
+func (c *Coordinator) awaitHomes(ctx context.Context, workers []cluster.Worker) {
+	if !slices.ContainsFunc(workers, func(w cluster.Worker) bool { return w.Region != "" }) {
+		return
+	}
+	c.router.homes.want()
+	timer := time.NewTimer(homesPatience)
+	defer timer.Stop()
+	select {
+	case <-c.router.homes.known:
+	case <-timer.C:
+		c.router.homes.know() // or it would be waited for again
+	case <-ctx.Done():
+	}
+}
+
 // settle takes over the homes of all products.
 func (r *router) settle(products map[string]string) {
+	defer r.homes.know()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.homes.products = products

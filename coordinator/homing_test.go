@@ -33,6 +33,28 @@ func TestProductIsFollowedToItsHome(t *testing.T) {
 	}
 }
 
+// Coordinators are restarted all the time, and each would take all products away from home.
+func TestCoordinatorThatStartsKnowsWhereProductsAreSold(t *testing.T) {
+	s := newShops(t)
+	for name, region := range map[string]string{"w1": "eu", "w2": "us"} {
+		w := serveWorker(t, name, s.shop)
+		s.workers[name] = w
+		s.enter(cluster.Worker{Name: name, Address: w.address(), Region: region})
+	}
+	const product = "p"
+	second := s.ranked(product)[1].name // would not be asked first
+	if err := s.directory.SetHome(t.Context(), product, map[string]string{"w1": "eu", "w2": "us"}[second]); err != nil {
+		t.Fatal(err)
+	}
+	f := s.front(coordinator.Config{})
+	if _, err := f.products.CreateProduct(t.Context(), &holdfastv1.CreateProductRequest{ProductId: product, AmountInStorage: 1}); err != nil {
+		t.Fatal(err)
+	}
+	if calls := f.shop.takeCalls(); len(calls) != 1 || calls[0].worker != second {
+		t.Errorf("asked %v, want only %s", calls, second)
+	}
+}
+
 // askUntilAnsweredIn asks for a product until a worker of the region answers.
 func (f *front) askUntilAnsweredIn(product, region string, regions map[string]string) {
 	f.t.Helper()

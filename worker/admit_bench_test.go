@@ -12,7 +12,7 @@ func BenchmarkAdmit(b *testing.B) {
 	for name, f := range map[string]*follower{"nowhere": nil, "region": inEU()} {
 		b.Run(name, func(b *testing.B) {
 			bench := newBench(1 << 50)
-			bench.tenure.follower = f
+			bench.follower = f
 			l := bench.lanes.byShard["eu"]
 			nobody := func(*ledger.Purchase, error) {}
 			ids := make([]string, 1024)

@@ -192,7 +192,7 @@ func TestOnlyAWorkerWithARegionCountsDemand(t *testing.T) {
 	if b.demand != nil {
 		t.Error("counts without a region")
 	}
-	b.tenure.follower = inEU()
+	b.follower = inEU()
 	p := wish("eu", "r2", 1)
 	p.From = "us"
 	mustAdmit(t, b.tenure, p)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 	"unique"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -19,8 +20,13 @@ func ValidateRegion(name string) error {
 	return nil
 }
 
-// homesPage is how many homes are read at once: there may be one for every product.
-const homesPage = 10_000
+const (
+	// homesPage is how many homes are read at once: there may be one for every product.
+	homesPage = 2000
+
+	// homesTimeout is until such a read has failed. Nobody waits for it that long.
+	homesTimeout = 10 * time.Second
+)
 
 func (d Directory) homesPrefix() string { return d.Prefix + "homes/" }
 
@@ -113,7 +119,7 @@ func (d Directory) readHomes(ctx context.Context) (homes map[string]string, revi
 }
 
 func (d Directory) readHomesFrom(ctx context.Context, from string, revision int64) (*clientv3.GetResponse, error) {
-	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	ctx, cancel := context.WithTimeout(ctx, homesTimeout)
 	defer cancel()
 	return d.Client.Get(ctx, from, clientv3.WithRange(clientv3.GetPrefixRangeEnd(d.homesPrefix())),
 		clientv3.WithRev(revision), clientv3.WithLimit(homesPage))

@@ -56,7 +56,7 @@ func (h homeWatcher) until(want map[string]string) {
 				return
 			}
 		case <-timeout:
-			h.t.Fatalf("homes are %v, want %v", last, want)
+			h.t.Fatalf("%d homes, want %d: %.200s …, want %.200s …", len(last), len(want), fmt.Sprint(last), fmt.Sprint(want))
 		}
 	}
 }
@@ -89,11 +89,11 @@ func TestHomesOfAllProductsAreRead(t *testing.T) {
 	d := directory(t)
 	want := map[string]string{}
 	var ops []clientv3.Op
-	for i := range 20_001 { // two pages, and one
+	for i := range 4001 { // two pages, and one
 		product := fmt.Sprint("p", i)
 		want[product] = "eu"
 		ops = append(ops, clientv3.OpPut(d.Prefix+"homes/"+product, "eu"))
-		if len(ops) == 100 || i == 20_000 {
+		if len(ops) == 100 || i == 4000 {
 			if _, err := d.Client.Txn(t.Context()).Then(ops...).Commit(); err != nil {
 				t.Fatal(err)
 			}
@@ -127,7 +127,7 @@ func TestHomesOfOtherClustersAreTheirs(t *testing.T) {
 
 func TestRegionIsNamedLikeAShard(t *testing.T) {
 	for name, valid := range map[string]bool{
-		"": true, "eu": true, "eu-west-1": true, "EU": false, "eu ": false, "é": false, strings.Repeat("x", 33): false,
+		"": true, "eu": true, "eu-west-1": true, "EU": false, "e u": false, "é": false, strings.Repeat("x", 33): false,
 	} {
 		if err := cluster.ValidateRegion(name); (err == nil) != valid {
 			t.Errorf("%q: %v", name, err)
