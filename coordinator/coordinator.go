@@ -30,6 +30,7 @@ import (
 type Config struct {
 	Directory cluster.Directory
 	Logger    hclog.Logger
+	Region    string // where it is; empty when there is one place for all
 
 	Deadline       time.Duration // 15 s; for calls that come without one
 	AttemptTimeout time.Duration // 3 s; until a worker that does not answer is passed over
@@ -63,6 +64,9 @@ func New(cfg Config) (*Coordinator, error) {
 	if cfg.Directory.Client == nil {
 		return nil, errors.New("coordinator: etcd client is required")
 	}
+	if err := cluster.ValidateRegion(cfg.Region); err != nil {
+		return nil, fmt.Errorf("coordinator: %w", err)
+	}
 	if cfg.DefaultHold < 0 {
 		return nil, errors.New("coordinator: default-hold must be above 0")
 	}
@@ -91,7 +95,7 @@ func New(cfg Config) (*Coordinator, error) {
 	if err != nil {
 		return nil, fmt.Errorf("coordinator: %w", err)
 	}
-	r := newRouter(cfg, []grpc.DialOption{
+	r := newRouter(cfg, append(link.TellRegion(cfg.Region),
 		grpc.WithTransportCredentials(cfg.PeerCredentials),
 		grpc.WithNoProxy(), // workers are within reach
 		// Otherwise the name of each is looked up for its settings too, which takes seconds
@@ -104,7 +108,7 @@ func New(cfg Config) (*Coordinator, error) {
 			MinConnectTimeout: time.Second,
 			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 2, Jitter: 0.2, MaxDelay: time.Second},
 		}),
-	})
+	))
 	limiter, err := limiterOf(cfg.Rates)
 	if err != nil {
 		return nil, err
@@ -146,6 +150,7 @@ func (c *Coordinator) Run(ctx context.Context, grpcListener, httpListener net.Li
 	defer stopWatching()
 	var parts errgroup.Group
 	parts.Go(func() error { return c.watch(watching) })
+	parts.Go(func() error { return c.watchHomes(watching) })
 	parts.Go(func() error {
 		defer stopServing()
 		return grpcServer.Serve(grpcListener)
@@ -184,6 +189,7 @@ func (c *Coordinator) stop(ctx context.Context, grpcServer *grpc.Server, httpSer
 
 func (c *Coordinator) watch(ctx context.Context) error {
 	err := c.cfg.Directory.Watch(ctx, func(view cluster.View) {
+		c.awaitHomes(ctx, view.Workers)
 		if err := c.router.update(view); err != nil {
 			c.log.Error("worker has an address that cannot be called", "error", err)
 		}

@@ -11,6 +11,12 @@
 // comes or goes moves only its own products. HTTP/JSON is the same service
 // behind grpc-gateway.
 //
+// Where workers have regions, a product may have a home: the region that most of its
+// purchases come from, as its last holder found. The workers there are asked first, then the
+// others. A coordinator's own region decides nothing: it is told to the workers, who count.
+// All coordinators follow the same homes, or two regions would take a product from each
+// other call by call.
+//
 // What is done to a purchase any worker can do, so its id is what workers are ranked for.
 // Only a confirmation after the hold has expired goes on to the workers of the product,
 // under the same request_id: its units have to be admitted anew. Before a hold or its

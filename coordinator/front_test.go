@@ -66,7 +66,12 @@ func (s *shops) open(name string) *worker {
 // register enters a worker in etcd, and returns once it is known there.
 func (s *shops) register(name, address string) {
 	s.t.Helper()
-	entry := cluster.Worker{Name: name, Instance: uuid.NewString(), Address: address}
+	s.enter(cluster.Worker{Name: name, Address: address})
+}
+
+func (s *shops) enter(entry cluster.Worker) {
+	s.t.Helper()
+	entry.Instance = uuid.NewString()
 	background(s.t, func(ctx context.Context) error {
 		return s.directory.Register(ctx, entry, 5*time.Second, func(err error) { s.t.Log("register:", err) })
 	})
@@ -80,7 +85,7 @@ func (s *shops) register(name, address string) {
 		}
 	}, func(error) {})
 	if !errors.Is(err, context.Canceled) {
-		s.t.Fatalf("register %s: %v", name, err)
+		s.t.Fatalf("register %s: %v", entry.Name, err)
 	}
 }
 

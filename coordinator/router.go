@@ -35,12 +35,14 @@ type router struct {
 	names    []string
 	peers    map[string]*peer // by the worker's name
 	changed  chan struct{}    // closed when the view changes
+	homes    homes
 }
 
 func newRouter(cfg Config, dial []grpc.DialOption) *router {
 	r := &router{
 		attemptTimeout: cfg.AttemptTimeout, limit: cfg.MaxInFlight, dial: dial, view: cfg.Directory.View,
 		lastReading: make(chan reading, 1), peers: map[string]*peer{}, changed: make(chan struct{}),
+		homes: newHomes(),
 	}
 	r.lastReading <- reading{}
 	return r
@@ -62,6 +64,7 @@ func (r *router) replace(workers []cluster.Worker) (gone []*peer, failures error
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.names = nil
+	r.homes.place(workers)
 	peers := map[string]*peer{}
 	for _, w := range workers {
 		p := r.peers[w.Name]
@@ -155,7 +158,7 @@ func (w *way) mayBeDoneUntil(open time.Time) {
 }
 
 // next returns the worker to ask for a key: the best one that was not asked in
-// this turn, those that are silent last. It returns nil when all were asked, and while a
+// this turn, those of the product's home first, those that are silent last. It returns nil when all were asked, and while a
 // refusal is held back.
 func (r *router) next(key string, w *way) *peer {
 	if w.refuser != nil && w.mayStillBeDone() {
@@ -171,7 +174,11 @@ func (r *router) next(key string, w *way) *peer {
 		}
 	}
 	open := func(name string) bool { return !slices.Contains(w.asked, r.peers[name]) }
-	name, ok := cluster.First(key, r.names, func(name string) bool { return open(name) && !r.peers[name].silent() })
+	heard := func(name string) bool { return open(name) && !r.peers[name].silent() }
+	name, ok := r.homes.first(key, r.names, heard)
+	if !ok {
+		name, ok = cluster.First(key, r.names, heard)
+	}
 	if !ok {
 		name, ok = cluster.First(key, r.names, open)
 	}

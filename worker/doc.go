@@ -53,6 +53,15 @@
 //
 // Units are counted when a purchase is sent, never when it commits.
 //
+// # Where a product is sold
+//
+// The tenure of a worker with a region counts where its purchases come from (demand.go): a
+// link tells once in which region its coordinator is. When most come from another region for
+// long enough, and there is a worker, the holder names it as the product's home in etcd, and
+// sells on. Coordinators ask the workers there first from then on; the one that is asked
+// waits for the lock, and gets it as from any holder. So a home is a hint like the lock:
+// nobody who follows an old one, or none, can sell what is not there.
+//
 // # What follows a purchase
 //
 // Extensions, confirmations, cancellations and returns take no units, so any worker does

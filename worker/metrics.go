@@ -14,6 +14,7 @@ type metrics struct {
 	takeovers     *prometheus.CounterVec // by reason
 	tenuresBegun  prometheus.Counter
 	tenuresFailed prometheus.Counter
+	tenuresMoved  *prometheus.CounterVec // by region
 	tenures       prometheus.Gauge
 	holdsExpired  prometheus.Counter
 	audit         auditMetrics
@@ -69,6 +70,10 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		tenuresFailed: f.NewCounter(prometheus.CounterOpts{
 			Name: "holdfast_tenures_failed_total", Help: "Attempts to begin a tenure that failed after its lock was acquired.",
 		}),
+		tenuresMoved: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "holdfast_tenures_moved_total",
+			Help: "Products that this worker sold and that were asked for elsewhere, by the region to which their demand moved them.",
+		}, []string{"region"}),
 		tenures: f.NewGauge(prometheus.GaugeOpts{
 			Name: "holdfast_tenures", Help: "Products that this worker sells now.",
 		}),

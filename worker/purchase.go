@@ -26,6 +26,9 @@ type Purchase struct {
 	UnitPrice                    *int64     // nil when nothing is paid here
 	Until                        time.Time  // when it must be decided; zero for never
 
+	// From is the region that it came through; empty when nobody knows.
+	From string
+
 	special special // of what takes units and is no new purchase
 }
 

@@ -224,6 +224,7 @@ func (s *service) sell(sale *link.Sale) {
 	p := Purchase{
 		ProductID: req.GetProductId(), Region: req.GetRegion(), RequestID: req.GetRequestId(),
 		Amount: req.GetAmount(), CustomerID: req.GetCustomerId(), PaymentMethod: req.GetPaymentMethod(), Until: sale.Until,
+		From: sale.Region(),
 	}
 	if hold := req.GetHold(); hold != nil {
 		expires := hold.GetExpireTime().AsTime()

@@ -26,6 +26,8 @@ type tenure struct {
 	over    chan struct{} // closed when the tenure admits no more
 	onEnd   func()        // called once when that is so; set before anything is admitted
 
+	follower *follower // nil when the worker has no region; set before anything is admitted
+
 	mu        sync.Mutex
 	available int64   // units that may still be admitted
 	released  []int64 // units that each shard has given back, as far as is known; of available
@@ -38,6 +40,7 @@ type tenure struct {
 	customers *customers // nil when nothing limits them
 	ended     bool
 	lastUsed  time.Time
+	demand    *demand     // nil until there is some to be followed
 	idle      *time.Timer // looks at lastUsed at times; nil when nothing does
 	moved     time.Time   // when a sale was last sent to an idle tenure, or settled
 
@@ -100,6 +103,9 @@ func (t *tenure) admit(p Purchase, buyer told) error {
 		return errTenureEnded
 	}
 	t.lastUsed = time.Now()
+	if t.follower != nil {
+		t.follow(p.From)
+	}
 	if s := t.pending.find(saleKey{p.Region, p.RequestID}); s != nil {
 		if !sameContent(&s.row, p) {
 			return errRequestIDReused
@@ -382,22 +388,4 @@ func (t *tenure) stuck() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.unsettled > 0 && time.Since(t.moved) > stuckAfter
-}
-
-// stopWhenIdle ends the tenure when it was not used for so long.
-func (t *tenure) stopWhenIdle(limit time.Duration) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.idle = time.AfterFunc(limit, func() {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		if t.ended {
-			return
-		}
-		if rest := limit - time.Since(t.lastUsed); rest > 0 {
-			t.idle.Reset(rest)
-			return
-		}
-		t.end()
-	})
 }

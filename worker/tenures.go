@@ -22,6 +22,7 @@ type tenures struct {
 	minimum  time.Duration // how long a tenure lasts though others want the product
 	idle     time.Duration // how long it lasts without use
 	metrics  *metrics
+	follower *follower // nil when the worker has no region
 	starting context.Context
 	wg       sync.WaitGroup
 
@@ -148,6 +149,7 @@ func (ts *tenures) run(ctx context.Context, s *slot, productID string, create *l
 // the minimum, and hands its product over when it has ended for whatever reason.
 func (ts *tenures) watch(t *tenure) {
 	ts.metrics.tenures.Inc()
+	t.follower = ts.follower
 	t.onEnd = func() { ts.wg.Go(func() { ts.handOver(t) }) }
 	t.stopWhenIdle(ts.idle)
 	t.lock.OnContended(func() {
@@ -156,6 +158,24 @@ func (ts *tenures) watch(t *tenure) {
 			return
 		}
 		t.stop()
+	})
+}
+
+// stopWhenIdle ends the tenure when it was not used for so long.
+func (t *tenure) stopWhenIdle(limit time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.idle = time.AfterFunc(limit, func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		if t.ended {
+			return
+		}
+		if rest := limit - time.Since(t.lastUsed); rest > 0 {
+			t.idle.Reset(rest)
+			return
+		}
+		t.end()
 	})
 }
 

@@ -52,7 +52,7 @@ func (w *Worker) openTerm(ctx context.Context, view cluster.View) (*term, error)
 		},
 	}
 	t.tenures = newTenures(w.cfg.MinimumTenure, w.cfg.IdleTenure, w.metrics)
-	t.tenures.begin = b.begin
+	t.tenures.begin, t.tenures.follower = b.begin, w.follower
 	t.service = &service{
 		tenures: t.tenures, lanes: t.lanes, topology: t.topology, shards: t.shards, maxHold: w.cfg.MaxHold, log: w.log,
 		providers: w.cfg.Providers, outboxes: map[string]*outbox{},

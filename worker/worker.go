@@ -43,6 +43,7 @@ type Config struct {
 	Logger    hclog.Logger
 	Metrics   prometheus.Registerer // one of its own when nil
 	Providers payment.Providers     // of payments; none when empty
+	Region    string                // where it is; empty when there is one place for all
 
 	// PeerTLS is for coordinators and other workers that connect, PeerCredentials for
 	// connections to other workers. Without them everything is in the clear. VerifyTLS has
@@ -62,6 +63,9 @@ type Config struct {
 	Webhooks      WebhookConfig
 	AuditInterval time.Duration // 10 min; between recounts of all shards; negative: never
 	SweepInterval time.Duration // 1 s; between looks for holds whose time is up; negative: never
+	// FollowAfter is how long a product must be asked for elsewhere before it moves there,
+	// about: 10 s; negative: it never does.
+	FollowAfter time.Duration
 }
 
 func (c *Config) validate() error {
@@ -79,6 +83,9 @@ func (c *Config) validate() error {
 	case c.MaxHold < 0:
 		return errors.New("worker: max-hold must be above 0")
 	}
+	if err := cluster.ValidateRegion(c.Region); err != nil {
+		return fmt.Errorf("worker: %w", err)
+	}
 	c.LockTTL = cmp.Or(c.LockTTL, 15*time.Second)
 	c.MinimumTenure = cmp.Or(c.MinimumTenure, 200*time.Millisecond)
 	c.IdleTenure = cmp.Or(c.IdleTenure, time.Minute)
@@ -90,6 +97,7 @@ func (c *Config) validate() error {
 	c.Webhooks.complete()
 	c.AuditInterval = cmp.Or(c.AuditInterval, 10*time.Minute)
 	c.SweepInterval = cmp.Or(c.SweepInterval, time.Second)
+	c.FollowAfter = cmp.Or(c.FollowAfter, 10*time.Second)
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
 	}
@@ -116,7 +124,8 @@ type Worker struct {
 	front *front
 	term  *term // owned by New, then by Run
 
-	metrics *metrics
+	metrics  *metrics
+	follower *follower // nil without a region
 
 	newer    chan cluster.View // topologies above the term's
 	stopping atomic.Bool
@@ -137,9 +146,12 @@ func New(ctx context.Context, cfg Config) (*Worker, error) {
 		cfg: cfg, log: cfg.Logger.Named("worker"), front: newFront(), newer: make(chan cluster.View, 1),
 		metrics: newMetrics(cfg.Metrics),
 		self: cluster.Worker{
-			Name: cfg.Name, Instance: uuid.NewString(), Address: cfg.Advertise,
+			Name: cfg.Name, Instance: uuid.NewString(), Address: cfg.Advertise, Region: cfg.Region,
 			Shards: slices.Sorted(maps.Keys(cfg.DSNs)),
 		},
+	}
+	if cfg.Region != "" && cfg.FollowAfter > 0 {
+		w.follower = newFollower(&cfg, w.log, w.metrics)
 	}
 	owner, err := json.Marshal(w.self)
 	if err != nil {
@@ -189,6 +201,9 @@ func (w *Worker) Run(ctx context.Context, listener net.Listener) error {
 	parts.Go(func() error { return ended(base, w.locks.Run(base)) })
 	parts.Go(func() error { return ended(base, w.duty.Run(base)) })
 	parts.Go(func() error { return ended(base, w.watchTopology(base)) })
+	if w.follower != nil {
+		parts.Go(func() error { w.follower.run(base); return nil })
+	}
 
 	serving, stopServing := context.WithCancel(ctx)
 	defer stopServing()
@@ -238,11 +253,14 @@ func (w *Worker) sell(ctx context.Context) error {
 	}
 }
 
-// watchTopology tells the term of topologies above its own, and the operator of
-// an etcd that has gone back.
+// watchTopology tells the term of topologies above its own, the follower where workers are,
+// and the operator of an etcd that has gone back.
 func (w *Worker) watchTopology(ctx context.Context) error {
 	highest := w.term.topology.Number
 	return w.cfg.Directory.Watch(ctx, func(view cluster.View) {
+		if w.follower != nil {
+			w.follower.learn(view.Workers)
+		}
 		switch {
 		case view.Topology.Number < highest:
 			w.log.Error("etcd has lost data: run holdfast topology repair",

@@ -17,9 +17,10 @@ var ErrNotInitialised = errors.New("etcd knows no cluster under this prefix: run
 
 // Worker is how to find a worker.
 type Worker struct {
-	Name     string `json:"name"`     // stable over restarts; decides what is routed to it
-	Instance string `json:"instance"` // new at each start; tells a restarted worker from the one before
-	Address  string `json:"address"`  // host:port of its gRPC server
+	Name     string `json:"name"`             // stable over restarts; decides what is routed to it
+	Instance string `json:"instance"`         // new at each start; tells a restarted worker from the one before
+	Address  string `json:"address"`          // host:port of its gRPC server
+	Region   string `json:"region,omitempty"` // where it is; empty when there is one place for all
 
 	Shards []string `json:"shards,omitempty"` // that it has a DSN for
 }

@@ -86,7 +86,9 @@ func (s *Server) Stop() { s.stop.Do(func() { close(s.stopped) }) }
 // Sell serves one link.
 func (s *Server) Sell(stream grpc.BidiStreamingServer[workerv1.SellRequest, workerv1.SellResponse]) error {
 	ctx, cancel := context.WithCancel(stream.Context())
-	e := &end{server: s, ctx: ctx, wake: make(chan struct{}, 1), underWay: map[uint64]*Sale{}}
+	e := &end{
+		server: s, region: ToldRegion(ctx), ctx: ctx, wake: make(chan struct{}, 1), underWay: map[uint64]*Sale{},
+	}
 	defer e.close()
 	defer cancel()
 	said := make(chan error, 1) // why the coordinator says no more
@@ -115,6 +117,7 @@ var errStopped = status.Error(codes.Unavailable, "the worker stops")
 // end is the worker's end of one link.
 type end struct {
 	server *Server
+	region string // of its coordinator
 	ctx    context.Context
 	wake   chan struct{} // has room for one: "there is something to send, or all is done"
 

@@ -29,6 +29,7 @@ func newCoordinator() *cobra.Command {
 	own := certFlags(flags, "tls", "the certificate of the public API", false)
 	peer := certFlags(flags, "peer", "the certificate to show workers, of the name "+coordinatorName, true)
 	callers := authFlags(flags)
+	region := flags.String("region", "", "where this coordinator is, which workers are told to know where a product is asked for (default nowhere)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		log := logger()
 		d, err := directory()
@@ -42,7 +43,7 @@ func newCoordinator() *cobra.Command {
 		}
 		defer stopMetrics()
 		cfg := coordinator.Config{
-			Directory: d, Logger: log, Metrics: registry, Deadline: *deadline,
+			Directory: d, Logger: log, Metrics: registry, Region: *region, Deadline: *deadline,
 			AttemptTimeout: *attempt, DefaultHold: *hold, DrainTimeout: *drain, MaxInFlight: *inFlight,
 		}
 		if cfg.Authenticator, cfg.Rates, err = callers(log); err != nil {

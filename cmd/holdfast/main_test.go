@@ -104,7 +104,9 @@ func post(t *testing.T, s *local.Stack, path, body string) (status int, answer s
 // What a shop sees: a hundred tickets, three hundred buyers at once in two
 // regions, and the books in order afterwards.
 func TestHundredUnitsThreeHundredBuyers(t *testing.T) {
-	s := startStack(t, local.StackConfig{Workers: 3})
+	s := startStack(t, local.StackConfig{
+		Workers: 3, WorkerArgs: []string{"--region", "moon"}, CoordinatorArgs: []string{"--region", "moon"},
+	})
 	if status, answer := post(t, s, "/v1/products", `{"product_id":"ticket","amount_in_storage":100}`); status != http.StatusOK {
 		t.Fatalf("create product: %d %s", status, answer)
 	}
@@ -207,7 +209,7 @@ func checkCommands(t *testing.T, s *local.Stack) {
 		{[]string{"buy", "ticket"}, exitUsage, "customer_id"},
 		{[]string{"buy", "ticket", "--customer", "ann", "--amount", "0"}, exitUsage, "amount"},
 		{[]string{"buy", "ticket", "--customer", "ann", "--region", "mars"}, exitUsage, "region"},
-		{[]string{"status"}, 0, "worker-1"},
+		{[]string{"status"}, 0, "worker-1  moon"},
 		{[]string{"replay", csv}, exitUsage, "InvoiceNo"},
 		{[]string{"migrate"}, 0, "0 migrations applied"},
 	} {

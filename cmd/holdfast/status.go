@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -137,9 +138,9 @@ func (s *clusterStatus) print(cmd *cobra.Command) error {
 	fmt.Fprintf(out, "cluster %s\ntopology %d: %v\n\n", s.ClusterID, s.Topology.Number, s.Topology.Shards)
 	var workers, shards, locks [][]any
 	for _, w := range s.Workers {
-		workers = append(workers, []any{w.Name, w.Address, w.Locks})
+		workers = append(workers, []any{w.Name, cmp.Or(w.Region, "-"), w.Address, w.Locks})
 	}
-	if err := table(out, []any{"WORKER", "ADDRESS", "LOCKS"}, workers); err != nil {
+	if err := table(out, []any{"WORKER", "REGION", "ADDRESS", "LOCKS"}, workers); err != nil {
 		return err
 	}
 	fmt.Fprintln(out)

@@ -32,6 +32,7 @@ func newWorker() *cobra.Command {
 	maxHold := flags.Duration("max-hold", 24*time.Hour, "how long a hold lasts at most, however often it is extended")
 	sweep := flags.Duration("sweep-interval", time.Second, "how often to look for holds whose time is up; 0 for never: buyers who need their units still get them")
 	audit := flags.Duration("audit-interval", 10*time.Minute, "how often one of the workers recounts all shards; 0 for never")
+	region := flags.String("region", "", "where this worker is; products move to the region whose coordinators bring most of their purchases (default nowhere: none moves)")
 	metricsAddress := flags.String("metrics-listen", "", "address to serve Prometheus metrics on, at /metrics (default none)")
 	healthAddress := healthFlag(flags)
 	peer := certFlags(flags, "peer", "the certificate to show coordinators and other workers, of the name "+workerName, true)
@@ -67,7 +68,7 @@ func newWorker() *cobra.Command {
 		w, err := worker.New(cmd.Context(), worker.Config{
 			Name: *name, Advertise: cmp.Or(*advertise, listener.Addr().String()),
 			Directory: d, DSNs: dsns, Logger: logger(),
-			Metrics: registry, Providers: providers,
+			Metrics: registry, Providers: providers, Region: *region,
 			PeerTLS: peerTLS(peerCerts, registry), PeerCredentials: peerCredentials(peerCerts), VerifyTLS: !may(),
 			LockTTL: *lockTTL, MinimumTenure: *minimum, IdleTenure: *idle, DrainTimeout: *drain, MaxInFlight: *inFlight,
 			MaxHold: *maxHold, SweepInterval: orNever(*sweep), AuditInterval: orNever(*audit),
