@@ -12,6 +12,7 @@ import (
 
 	"buf.build/go/protovalidate"
 	"github.com/hashicorp/go-hclog"
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
@@ -28,6 +29,7 @@ import (
 type Config struct {
 	Directory cluster.Directory
 	Logger    hclog.Logger
+	Metrics   prometheus.Registerer // one of its own when nil
 
 	Deadline       time.Duration // 15 s; for calls that come without one
 	AttemptTimeout time.Duration // 3 s; until a worker that does not answer is passed over
@@ -68,6 +70,9 @@ func New(cfg Config) (*Coordinator, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = hclog.NewNullLogger()
 	}
+	if cfg.Metrics == nil {
+		cfg.Metrics = prometheus.NewRegistry()
+	}
 	validator, err := protovalidate.New()
 	if err != nil {
 		return nil, fmt.Errorf("coordinator: %w", err)
@@ -83,12 +88,11 @@ func New(cfg Config) (*Coordinator, error) {
 			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 2, Jitter: 0.2, MaxDelay: time.Second},
 		}),
 	})
-	return &Coordinator{
-		cfg: cfg, router: r, log: cfg.Logger.Named("coordinator"),
-		service: &service{
-			router: r, validate: validator, deadline: cfg.Deadline, hold: cfg.DefaultHold, maxWatches: int64(cfg.MaxWatches),
-		},
-	}, nil
+	s := &service{
+		router: r, validate: validator, deadline: cfg.Deadline, hold: cfg.DefaultHold, maxWatches: int64(cfg.MaxWatches),
+	}
+	r.metrics.watch(s)
+	return &Coordinator{cfg: cfg, router: r, log: cfg.Logger.Named("coordinator"), service: s}, nil
 }
 
 // Run serves gRPC and HTTP on the listeners until ctx ends, then answers what it

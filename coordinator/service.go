@@ -124,6 +124,7 @@ func (s *service) CreatePurchase(
 func (s *service) sell(
 	ctx context.Context, until time.Time, req *holdfastv1.CreatePurchaseRequest, w *way,
 ) (purchase *holdfastv1.Purchase, err error) {
+	defer func() { s.router.metrics.decided(err) }()
 	if err := s.complete(ctx, until, req, ""); err != nil {
 		return nil, err
 	}

@@ -121,6 +121,7 @@ func (o *orders) begin(d *order) {
 			go o.goOn(d)
 			return
 		}
+		s.router.metrics.decided(a.Err)
 		d.Answer = a
 		o.decide(d)
 	})

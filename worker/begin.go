@@ -74,10 +74,12 @@ func (b *beginner) begin(ctx context.Context, productID string, create *ledger.P
 const maxAttempts = 3
 
 func (b *beginner) attempt(ctx context.Context, productID string, create *ledger.Product) (*tenure, error) {
+	began := time.Now()
 	lock, err := b.lock(ctx, productID)
 	if err != nil {
 		return nil, err
 	}
+	b.metrics.lockWait.Observe(time.Since(began).Seconds())
 	t, err := b.fence(ctx, lock, productID, create)
 	if err != nil {
 		b.metrics.tenuresFailed.Inc()
@@ -88,6 +90,7 @@ func (b *beginner) attempt(ctx context.Context, productID string, create *ledger
 		return nil, err
 	}
 	b.metrics.tenuresBegun.Inc()
+	b.metrics.tenureBegin.Observe(time.Since(began).Seconds())
 	b.log.Debug("tenure begun", "product", productID, "token", lock.Token(), "available", t.available)
 	return t, nil
 }
@@ -132,8 +135,10 @@ func (b *beginner) fence(ctx context.Context, lock *lockmgr.Lock, productID stri
 	}
 	raised := make([]ledger.Raised, len(b.shards))
 	err := b.onEveryShard(ctx, func(ctx context.Context, i int, s *ledger.Shard) (err error) {
-		raised[i], err = await(ctx, &b.lanes.byShard[s.Name()].fences, f)
+		l := b.lanes.byShard[s.Name()]
+		raised[i], err = await(ctx, &l.fences, f)
 		if err == nil && raised[i].Fenced {
+			l.metrics.fenceRefusals.Inc()
 			err = ledger.ErrFenced
 		}
 		return err

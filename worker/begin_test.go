@@ -37,7 +37,7 @@ func newSeller(t *testing.T, space *locktest.Space, name string, open ...*ledger
 	locks := space.Join(name)
 	logged := &strings.Builder{}
 	log := hclog.New(&hclog.LoggerOptions{Output: logged}) // locks its writer
-	lanes := newLanes(behind, localtest.Logger(t))
+	lanes := newLanes(behind, localtest.Logger(t), newMetrics(prometheus.NewRegistry()))
 	metrics := newMetrics(prometheus.NewRegistry())
 	s := &seller{log: logged, beginner: &beginner{
 		metrics:  metrics,

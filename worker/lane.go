@@ -53,6 +53,7 @@ type lane struct {
 	fences   queue[raising]
 	puts     queue[putting]
 	products queue[reading]
+	metrics  laneMetrics
 	log      hclog.Logger
 }
 
@@ -78,11 +79,12 @@ type lanes struct {
 	batches int     // of purchases that may be under way to each shard
 }
 
-func newLanes(shards []shard, log hclog.Logger) *lanes {
+func newLanes(shards []shard, log hclog.Logger, m *metrics) *lanes {
 	ls := &lanes{byShard: map[string]*lane{}, batches: batchesAtOnce}
 	for _, s := range shards {
 		l := &lane{
-			shard: s, log: log.With("shard", s.Name()), commits: newQueue[*sale](),
+			shard: s, log: log.With("shard", s.Name()), metrics: m.ofShard(s.Name()),
+			commits:  newQueue[*sale](),
 			specials: newQueue[*sale](),
 			changes:  newQueue[changing](),
 			checks:   newQueue[check](),
@@ -151,11 +153,13 @@ func (l *lane) commit(ctx context.Context, sales []*sale) {
 	for i, s := range sales {
 		rows[i] = &s.row
 	}
+	began := time.Now()
 	var outcomes []ledger.Outcome
 	err := l.contact.during(context.WithoutCancel(ctx), batchTimeout, func(ctx context.Context) (err error) {
 		outcomes, err = l.shard.Commit(ctx, rows)
 		return err
 	})
+	l.metrics.committed(len(sales), began, err)
 	if parts := split(sales, err); len(parts) > 1 {
 		l.log.Warn("batch refused, splitting it", "purchases", len(sales), "parts", len(parts), "error", err)
 		for _, part := range parts {
@@ -206,6 +210,9 @@ func (l *lane) settle(ctx context.Context, sales []*sale, outcomes []ledger.Outc
 		if err != nil {
 			s.tenure.committed(s, ledger.Fenced, err)
 			continue
+		}
+		if outcomes[i] == ledger.Fenced {
+			l.metrics.fenceRefusals.Inc()
 		}
 		s.tenure.committed(s, outcomes[i], nil)
 	}

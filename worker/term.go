@@ -37,7 +37,7 @@ func (w *Worker) openTerm(ctx context.Context, view cluster.View) (*term, error)
 	for i, s := range t.shards {
 		behind[i] = s
 	}
-	t.lanes = newLanes(behind, w.log)
+	t.lanes = newLanes(behind, w.log, w.metrics)
 	t.takeover = &takeover{
 		locks: w.locks, log: w.log, past: map[eviction]pastTakeovers{}, metrics: w.metrics,
 		dial: []grpc.DialOption{grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy()},
@@ -140,6 +140,7 @@ func (t *term) run(ctx context.Context, w *Worker) (next *term, err error) {
 	duties.Go(func() { w.doDuties(onDuty, t) })
 
 	w.front.serve(t.service)
+	w.metrics.now.term.Store(t)
 	steps := 1 // to the next term, which every worker begins now: nobody could sell meanwhile
 	select {
 	case <-ctx.Done():
@@ -156,6 +157,7 @@ func (t *term) run(ctx context.Context, w *Worker) (next *term, err error) {
 	// is sent on then: the next worker finds it free, and need not queue for it.
 	err = errors.Join(err, t.tenures.drain(drainCtx, steps))
 	w.front.serve(nil)
+	w.metrics.now.term.Store(nil)
 	t.takeover.background.Wait()
 	duties.Wait()
 	t.service.watches.close()

@@ -157,6 +157,7 @@ func (w *Worker) Run(ctx context.Context, listener net.Listener) error {
 	base, stopBase := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBase()
 	links := link.NewServer(w.front.sell, w.cfg.MaxInFlight)
+	links.Answered = w.metrics.answered
 	server, healthServer := w.grpcServer(links)
 	var parts errgroup.Group
 	parts.Go(func() error { return ended(base, w.locks.Run(base)) })
@@ -236,7 +237,8 @@ func (w *Worker) grpcServer(links *link.Server) (*grpc.Server, *health.Server) {
 	server := grpc.NewServer(
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 5 * time.Second, Timeout: 5 * time.Second}),
 		grpc.InitialWindowSize(link.StreamWindow), grpc.InitialConnWindowSize(link.ConnWindow),
-		grpc.UnaryInterceptor(link.RefuseLate),
+		grpc.ChainUnaryInterceptor(w.metrics.rpc.UnaryServerInterceptor(), link.RefuseLate),
+		grpc.StreamInterceptor(exceptLinks(w.metrics.rpc.StreamServerInterceptor())),
 	)
 	holdfastv1.RegisterProductServiceServer(server, w.front)
 	holdfastv1.RegisterPurchaseServiceServer(server, w.front)
@@ -247,7 +249,19 @@ func (w *Worker) grpcServer(links *link.Server) (*grpc.Server, *health.Server) {
 	healthServer := health.NewServer()
 	healthServer.SetServingStatus(w.self.Instance, healthpb.HealthCheckResponse_SERVING)
 	healthpb.RegisterHealthServer(server, healthServer)
+	w.metrics.rpc.InitializeMetrics(server)
 	return server, healthServer
+}
+
+// exceptLinks has links pass an interceptor by: they last as long as their coordinators, and
+// what they bring is counted by itself.
+func exceptLinks(intercept grpc.StreamServerInterceptor) grpc.StreamServerInterceptor {
+	return func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+		if info.FullMethod == workerv1.WorkerService_Sell_FullMethodName {
+			return handler(srv, stream)
+		}
+		return intercept(srv, stream, info, handler)
+	}
 }
 
 // forCoordinators is what a worker answers beside the public contract.

@@ -31,7 +31,7 @@ func newWorker() *cobra.Command {
 	maxHold := flags.Duration("max-hold", 24*time.Hour, "how long a hold lasts at most, however often it is extended")
 	sweep := flags.Duration("sweep-interval", time.Second, "how often to look for holds whose time is up; 0 for never: buyers who need their units still get them")
 	audit := flags.Duration("audit-interval", 10*time.Minute, "how often one of the workers recounts all shards; 0 for never")
-	metricsAddress := flags.String("metrics-listen", "", "address to serve Prometheus metrics on, at /metrics (default none)")
+	observe := observeFlags(flags)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		d, err := directory()
 		if err != nil {
@@ -50,11 +50,11 @@ func newWorker() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		registry, stopMetrics, err := serveMetrics(cmd.Context(), *metricsAddress)
+		registry, unobserve, err := observe(cmd.Context())
 		if err != nil {
 			return err
 		}
-		defer stopMetrics()
+		defer unobserve()
 		w, err := worker.New(cmd.Context(), worker.Config{
 			Name: *name, Advertise: cmp.Or(*advertise, listener.Addr().String()),
 			Directory: d, DSNs: dsns, Logger: logger(),
