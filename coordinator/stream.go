@@ -116,7 +116,7 @@ func (o *orders) begin(d *order) {
 		return
 	}
 	attempt := s.router.attemptUntil(d.until)
-	first.link.Start(d.req, attempt, func(a link.Answer) {
+	first.link.Start(o.ctx, d.req, attempt, func(a link.Answer) {
 		if !d.way.settles(s.router, attempt, a.Err) {
 			go o.goOn(d)
 			return

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -53,6 +54,7 @@ type Sale struct {
 
 	end    *end
 	number uint64
+	from   *origin
 
 	// Guarded by end.mu.
 	ctx    context.Context // nil unless somebody has asked for it
@@ -76,6 +78,9 @@ func (s *Sale) Answer(stored Stored, err error) {
 		s.end.ring()
 	}
 }
+
+// Trace is the span that the purchase goes on from. It is not valid when it is not traced.
+func (s *Sale) Trace() trace.SpanContext { return s.from.span() }
 
 // Context returns a context that ends when nobody waits for the answer any more, or
 // when it was given. Whoever only has to answer needs none, and saves it.
@@ -167,7 +172,7 @@ func (e *end) read(stream grpc.BidiStreamingServer[workerv1.SellRequest, workerv
 }
 
 func (e *end) begin(told numbered, came time.Time) {
-	s := &Sale{Request: told.req, Until: told.until, Came: came, end: e, number: told.number}
+	s := &Sale{Request: told.req, Until: told.until, Came: came, end: e, number: told.number, from: told.from}
 	allowed := e.server.sales.Add(1) <= e.server.limit
 	if !e.take(s) {
 		e.server.sales.Add(-1)
