@@ -13,6 +13,7 @@ import (
 	"buf.build/go/protovalidate"
 	"github.com/hashicorp/go-hclog"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
@@ -23,6 +24,7 @@ import (
 	"github.com/holdfast-io/holdfast/api/cluster"
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
 	"github.com/holdfast-io/holdfast/api/link"
+	"github.com/holdfast-io/holdfast/api/traces"
 )
 
 // Config says what a coordinator needs. Fields without a default are required.
@@ -30,6 +32,7 @@ type Config struct {
 	Directory cluster.Directory
 	Logger    hclog.Logger
 	Metrics   prometheus.Registerer // one of its own when nil
+	Traces    trace.TracerProvider  // none when nil
 
 	Deadline       time.Duration // 15 s; for calls that come without one
 	AttemptTimeout time.Duration // 3 s; until a worker that does not answer is passed over
@@ -77,7 +80,7 @@ func New(cfg Config) (*Coordinator, error) {
 	if err != nil {
 		return nil, fmt.Errorf("coordinator: %w", err)
 	}
-	r := newRouter(cfg, []grpc.DialOption{
+	r := newRouter(cfg, append(traces.DialOptions(cfg.Traces),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithNoProxy(), // workers are within reach
 		grpc.WithInitialWindowSize(link.StreamWindow), grpc.WithInitialConnWindowSize(link.ConnWindow),
@@ -87,9 +90,12 @@ func New(cfg Config) (*Coordinator, error) {
 			MinConnectTimeout: time.Second,
 			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 2, Jitter: 0.2, MaxDelay: time.Second},
 		}),
-	})
+	))
 	s := &service{
 		router: r, validate: validator, deadline: cfg.Deadline, hold: cfg.DefaultHold, maxWatches: int64(cfg.MaxWatches),
+	}
+	if cfg.Traces != nil {
+		s.tracer = traces.Tracer(cfg.Traces)
 	}
 	r.metrics.watch(s)
 	return &Coordinator{cfg: cfg, router: r, log: cfg.Logger.Named("coordinator"), service: s}, nil
@@ -106,7 +112,7 @@ func (c *Coordinator) Run(ctx context.Context, grpcListener, httpListener net.Li
 	}
 	defer c.router.close()
 	grpcServer, healthServer := c.grpcServer(serving)
-	httpServer := &http.Server{Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, IdleTimeout: 2 * time.Minute}
+	httpServer := &http.Server{Handler: traced(c.cfg.Traces, handler), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, IdleTimeout: 2 * time.Minute}
 
 	watching, stopWatching := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWatching()
@@ -166,7 +172,7 @@ const streamWorkers = 512
 
 // grpcServer serves until serving ends; then it waits for calls only.
 func (c *Coordinator) grpcServer(serving context.Context) (*grpc.Server, *health.Server) {
-	server := grpc.NewServer(
+	server := grpc.NewServer(append(traces.ServerOptions(c.cfg.Traces),
 		grpc.MaxRecvMsgSize(maxBody), grpc.NumStreamWorkers(streamWorkers),
 		grpc.InitialWindowSize(link.StreamWindow), grpc.InitialConnWindowSize(link.ConnWindow),
 		grpc.StreamInterceptor(func(
@@ -177,7 +183,7 @@ func (c *Coordinator) grpcServer(serving context.Context) (*grpc.Server, *health
 			defer cancel()
 			defer context.AfterFunc(serving, cancel)()
 			return handler(srv, endingStream{stream, ctx})
-		}))
+		}))...)
 	holdfastv1.RegisterProductServiceServer(server, c.service)
 	holdfastv1.RegisterPurchaseServiceServer(server, c.service)
 	holdfastv1.RegisterOrderServiceServer(server, c.service)

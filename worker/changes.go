@@ -15,6 +15,7 @@ import (
 
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
 	workerv1 "github.com/holdfast-io/holdfast/api/holdfast/worker/v1"
+	"github.com/holdfast-io/holdfast/api/traces"
 	"github.com/holdfast-io/holdfast/worker/ledger"
 )
 
@@ -235,6 +236,7 @@ func (s *service) take(ctx context.Context, p Purchase) (*ledger.Purchase, error
 	if deadline, limited := ctx.Deadline(); limited {
 		p.Until = deadline
 	}
+	p.span = traces.Recorded(ctx)
 	b := &taker{ctx: ctx, done: make(chan struct{})}
 	s.tenures.sell(p, b)
 	select {

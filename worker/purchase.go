@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/holdfast-io/holdfast/worker/ledger"
 )
@@ -26,7 +27,8 @@ type Purchase struct {
 	UnitPrice                    *int64     // nil when nothing is paid here
 	Until                        time.Time  // when it must be decided; zero for never
 
-	special special // of what takes units and is no new purchase
+	span    trace.Span // nil when it is not recorded
+	special special    // of what takes units and is no new purchase
 }
 
 // row is the purchase as it is to be stored. The id is in order of time

@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/holdfast-io/holdfast/api/cluster"
+	"github.com/holdfast-io/holdfast/api/traces"
 	"github.com/holdfast-io/holdfast/worker/ledger"
 )
 
@@ -45,6 +46,7 @@ func (w *Worker) openTerm(ctx context.Context, view cluster.View) (*term, error)
 	b := &beginner{
 		topology: t.topology, shards: t.shards, locks: w.locks, lanes: t.lanes,
 		timeout: w.cfg.BeginTimeout, log: w.log, metrics: w.metrics, takeover: t.takeover,
+		tracer: traces.Tracer(w.cfg.Traces),
 		newest: func(ctx context.Context) (int64, error) {
 			view, err := w.cfg.Directory.View(ctx)
 			return view.Topology.Number, err
@@ -54,6 +56,7 @@ func (w *Worker) openTerm(ctx context.Context, view cluster.View) (*term, error)
 	t.tenures.begin = b.begin
 	t.service = &service{
 		tenures: t.tenures, lanes: t.lanes, topology: t.topology, shards: t.shards, maxHold: w.cfg.MaxHold, log: w.log,
+		tracer:    traces.Tracer(w.cfg.Traces),
 		providers: w.cfg.Providers, outboxes: map[string]*outbox{},
 		watches: newWatches(t.shards, w.cfg.MaxWatches, w.log),
 	}
@@ -73,7 +76,7 @@ func (w *Worker) openShards(ctx context.Context, t *term, view cluster.View) err
 		if dsn == "" {
 			return fmt.Errorf("shard %s of topology %d has no DSN: give --shard %s=DSN", name, view.Topology.Number, name)
 		}
-		s, err := ledger.Open(ledger.Config{Name: name, DSN: dsn, ClusterID: view.ID, MinConns: lanesConns})
+		s, err := ledger.Open(ledger.Config{Name: name, DSN: dsn, ClusterID: view.ID, MinConns: lanesConns, Traces: w.cfg.Traces})
 		if err != nil {
 			return err
 		}

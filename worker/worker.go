@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/hashicorp/go-hclog"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/health"
@@ -24,6 +25,7 @@ import (
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
 	workerv1 "github.com/holdfast-io/holdfast/api/holdfast/worker/v1"
 	"github.com/holdfast-io/holdfast/api/link"
+	"github.com/holdfast-io/holdfast/api/traces"
 	"github.com/holdfast-io/holdfast/lockmgr"
 	"github.com/holdfast-io/holdfast/worker/payment"
 )
@@ -38,6 +40,7 @@ type Config struct {
 	DSNs      map[string]string // by shard; every shard of the topology
 	Logger    hclog.Logger
 	Metrics   prometheus.Registerer // one of its own when nil
+	Traces    trace.TracerProvider  // none when nil
 	Providers payment.Providers     // of payments; none when empty
 
 	LockTTL       time.Duration // 15 s
@@ -234,12 +237,12 @@ func (w *Worker) watchTopology(ctx context.Context) error {
 
 func (w *Worker) grpcServer(links *link.Server) (*grpc.Server, *health.Server) {
 	// What a coordinator that hangs was sold counts as under way until it takes the answers.
-	server := grpc.NewServer(
+	server := grpc.NewServer(append(traces.ServerOptions(w.cfg.Traces),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 5 * time.Second, Timeout: 5 * time.Second}),
 		grpc.InitialWindowSize(link.StreamWindow), grpc.InitialConnWindowSize(link.ConnWindow),
 		grpc.ChainUnaryInterceptor(w.metrics.rpc.UnaryServerInterceptor(), link.RefuseLate),
 		grpc.StreamInterceptor(exceptLinks(w.metrics.rpc.StreamServerInterceptor())),
-	)
+	)...)
 	holdfastv1.RegisterProductServiceServer(server, w.front)
 	holdfastv1.RegisterPurchaseServiceServer(server, w.front)
 	holdfastv1.RegisterOrderServiceServer(server, w.front)

@@ -4,7 +4,7 @@
 // Without a provider of tracers nothing is installed, and a purchase costs what it does
 // without this package. Of a sampled purchase there is one span on each server. A batch is
 // committed for many purchases, so it has a trace of its own, and both name each other by
-// links; see [Linked].
+// links.
 package traces
 
 import (
@@ -40,12 +40,15 @@ const (
 // Propagation is how a trace crosses from one server to the next: as the W3C says.
 var Propagation = propagation.TraceContext{}
 
-// Tracer returns the tracer of a package; of no provider it is one that does nothing.
-func Tracer(provider trace.TracerProvider, name string) trace.Tracer {
+// scope names who begins these spans.
+const scope = "github.com/holdfast-io/holdfast"
+
+// Tracer returns a provider's tracer; of none it is one that does nothing.
+func Tracer(provider trace.TracerProvider) trace.Tracer {
 	if provider == nil {
 		provider = noop.NewTracerProvider()
 	}
-	return provider.Tracer(name)
+	return provider.Tracer(scope)
 }
 
 // ServerOptions trace calls to a server. Without a provider there are none.
@@ -84,10 +87,17 @@ func isTraced(fullMethod string) bool {
 	return true
 }
 
-// End ends the span of a purchase or of a call with what came of it.
+// End ends a span with its error, if there is one.
 func End(span trace.Span, err error) {
+	if err != nil {
+		span.SetStatus(otelcodes.Error, err.Error())
+	}
+	span.End()
+}
+
+// Decided ends the span of a purchase with what came of it.
+func Decided(span trace.Span, err error) {
 	switch {
-	case !span.IsRecording():
 	case err == nil:
 		span.SetAttributes(Outcome.String("admitted"))
 	case holdfastv1.IsTransient(err):
@@ -119,7 +129,7 @@ func With(ctx context.Context, span trace.Span) context.Context {
 // and them with each other. When all of them are nil there is none, and it returns ctx and a
 // span that does nothing.
 func Together(
-	ctx context.Context, tracer trace.Tracer, name string, spans []trace.Span, attributes ...attribute.KeyValue,
+	ctx context.Context, name string, spans []trace.Span, attributes ...attribute.KeyValue,
 ) (context.Context, trace.Span) {
 	var links []trace.Link
 	for _, span := range spans {
@@ -128,12 +138,15 @@ func Together(
 	if len(links) == 0 {
 		return ctx, noop.Span{}
 	}
-	ctx, together := tracer.Start(ctx, name, trace.WithNewRoot(), trace.WithLinks(links...), trace.WithAttributes(attributes...))
+	ctx, together := Sibling(spans[0]).Start(ctx, name, trace.WithNewRoot(), trace.WithLinks(links...), trace.WithAttributes(attributes...))
 	for _, span := range spans {
 		span.AddLink(trace.Link{SpanContext: together.SpanContext()})
 	}
 	return ctx, together
 }
+
+// Sibling returns a tracer whose spans go where a span goes.
+func Sibling(span trace.Span) trace.Tracer { return span.TracerProvider().Tracer(scope) }
 
 // Log returns the log for what is done in ctx: its lines carry the trace's id, if there is one.
 func Log(ctx context.Context, log hclog.Logger) hclog.Logger {

@@ -23,20 +23,21 @@ func newCoordinator() *cobra.Command {
 	hold := flags.Duration("default-hold", 10*time.Minute, "of holds of which nobody says how long they last, and of orders while they are paid")
 	drain := flags.Duration("drain-timeout", 10*time.Second, "how long to finish what is in flight on SIGTERM")
 	inFlight := flags.Int("max-in-flight", 20_000, "purchases under way at each worker; more are refused as overload")
-	observe := observeFlags(flags)
+	observe := observeFlags(flags, "coordinator")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		d, err := directory()
 		if err != nil {
 			return err
 		}
 		defer func() { _ = d.Client.Close() }()
-		registry, unobserve, err := observe(cmd.Context())
+		log := logger()
+		seen, unobserve, err := observe(cmd.Context(), log)
 		if err != nil {
 			return err
 		}
 		defer unobserve()
 		c, err := coordinator.New(coordinator.Config{
-			Directory: d, Logger: logger(), Metrics: registry, Deadline: *deadline,
+			Directory: d, Logger: log, Metrics: seen.metrics, Traces: seen.traces, Deadline: *deadline,
 			AttemptTimeout: *attempt, DefaultHold: *hold, DrainTimeout: *drain, MaxInFlight: *inFlight,
 		})
 		if err != nil {

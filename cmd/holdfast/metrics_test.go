@@ -23,7 +23,7 @@ var update = flag.Bool("update", false, "write testdata anew")
 // metric sees it here first. It is read before anything was sold: what is not there from the
 // start has no rate when it happens first.
 func TestMetricsAreAsPublished(t *testing.T) {
-	s := startServers(t)
+	s := startServers(t, nil)
 	awaitMetric(t, s.worker, "holdfast_holds") // by the worker that has just come on duty
 	listed := map[string]*metric{}
 	list(t, listed, "coordinator", s.coordinator)
@@ -121,7 +121,7 @@ func valueOf(m *dto.Metric) float64 {
 
 // What is sold shows on both sides.
 func TestPurchasesAreCounted(t *testing.T) {
-	s := startServers(t)
+	s := startServers(t, nil)
 	s.mustPost(t, "/v1/products", `{"product_id":"p","amount_in_storage":5}`, http.StatusOK)
 	for i, want := range []int{200, 200, 409} {
 		s.mustPost(t, "/v1/purchases", fmt.Sprintf(`{"product_id":"p","amount":2,"customer_id":"ann","region":"eu","request_id":"r%d"}`, i), want)
@@ -150,23 +150,6 @@ func TestPurchasesAreCounted(t *testing.T) {
 		if got, there := read(t, tt.registry, tt.name)[tt.label]; !there || got != tt.want {
 			t.Errorf("%s{%s} = %v (%v), want %v", tt.name, tt.label, got, there, tt.want)
 		}
-	}
-}
-
-// mustPost sends a request that is to be answered so.
-func (s *servers) mustPost(t *testing.T, path, body string, want int) {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+path, strings.NewReader(body))
-	if err != nil {
-		t.Fatal(err)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	if resp.StatusCode != want {
-		t.Fatalf("%s %s: %s, want %d", path, body, resp.Status, want)
 	}
 }
 

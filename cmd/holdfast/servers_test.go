@@ -3,11 +3,14 @@ package main
 import (
 	"context"
 	"net"
+	"net/http"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/holdfast-io/holdfast/api/cluster"
 	"github.com/holdfast-io/holdfast/coordinator"
@@ -27,7 +30,8 @@ type servers struct {
 	url                 string
 }
 
-func startServers(t *testing.T) *servers {
+// startServers starts them. The provider of tracers may be nil.
+func startServers(t *testing.T, provider trace.TracerProvider) *servers {
 	t.Helper()
 	client, prefix := localtest.Etcd(t)
 	directory, id := cluster.Directory{Client: client, Prefix: prefix}, uuid.New()
@@ -43,12 +47,13 @@ func startServers(t *testing.T) *servers {
 	at := listenLocally(t)
 	w, err := worker.New(t.Context(), worker.Config{
 		Name: "w1", Advertise: at.Addr().String(), Directory: directory, DSNs: dsns, Logger: log, Metrics: s.worker,
+		Traces: provider,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	untilTheEnd(t, func(ctx context.Context) error { return w.Run(ctx, at) })
-	c, err := coordinator.New(coordinator.Config{Directory: directory, Logger: log, Metrics: s.coordinator})
+	c, err := coordinator.New(coordinator.Config{Directory: directory, Logger: log, Metrics: s.coordinator, Traces: provider})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,4 +99,24 @@ func untilTheEnd(t *testing.T, run func(context.Context) error) {
 			t.Error(err)
 		}
 	})
+}
+
+// mustPost sends a request that is to be answered so.
+func (s *servers) mustPost(t *testing.T, path, body string, want int, headers ...string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.url+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != want {
+		t.Fatalf("%s %s: %s, want %d", path, body, resp.Status, want)
+	}
 }

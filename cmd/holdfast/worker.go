@@ -31,7 +31,7 @@ func newWorker() *cobra.Command {
 	maxHold := flags.Duration("max-hold", 24*time.Hour, "how long a hold lasts at most, however often it is extended")
 	sweep := flags.Duration("sweep-interval", time.Second, "how often to look for holds whose time is up; 0 for never: buyers who need their units still get them")
 	audit := flags.Duration("audit-interval", 10*time.Minute, "how often one of the workers recounts all shards; 0 for never")
-	observe := observeFlags(flags)
+	observe := observeFlags(flags, "worker")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		d, err := directory()
 		if err != nil {
@@ -50,15 +50,16 @@ func newWorker() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		registry, unobserve, err := observe(cmd.Context())
+		log := logger()
+		seen, unobserve, err := observe(cmd.Context(), log)
 		if err != nil {
 			return err
 		}
 		defer unobserve()
 		w, err := worker.New(cmd.Context(), worker.Config{
 			Name: *name, Advertise: cmp.Or(*advertise, listener.Addr().String()),
-			Directory: d, DSNs: dsns, Logger: logger(),
-			Metrics: registry, Providers: providers,
+			Directory: d, DSNs: dsns, Logger: log,
+			Metrics: seen.metrics, Traces: seen.traces, Providers: providers,
 			LockTTL: *lockTTL, MinimumTenure: *minimum, IdleTenure: *idle, DrainTimeout: *drain, MaxInFlight: *inFlight,
 			MaxHold: *maxHold, SweepInterval: orNever(*sweep), AuditInterval: orNever(*audit),
 		})

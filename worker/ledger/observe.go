@@ -4,8 +4,15 @@ import (
 	"context"
 
 	"github.com/IBM/pgxpoolprometheus"
+	"github.com/exaring/otelpgx"
 	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
+	metricnoop "go.opentelemetry.io/otel/metric/noop"
+	semconv "go.opentelemetry.io/otel/semconv/v1.40.0"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
+
+	"github.com/holdfast-io/holdfast/api/traces"
 )
 
 // Collectors tell what the shard's pools of connections are like.
@@ -14,6 +21,23 @@ func (s *Shard) Collectors() []prometheus.Collector {
 		pgxpoolprometheus.NewCollector(s.pool, map[string]string{"shard": s.name, "pool": "sales"}),
 		pgxpoolprometheus.NewCollector(s.list, map[string]string{"shard": s.name, "pool": "reads"}),
 	}
+}
+
+// newTracer has statements traced within spans that are recorded. What their parameters are is
+// the buyers' business.
+func newTracer(provider trace.TracerProvider) pgx.QueryTracer {
+	return otelpgx.NewTracer(otelpgx.WithTracerProvider(provider), otelpgx.WithMeterProvider(metricnoop.NewMeterProvider()))
+}
+
+// traced begins the span of a statement that pgx does not see; one that does nothing unless
+// that of ctx is recorded.
+func traced(ctx context.Context, sql string) (context.Context, trace.Span) {
+	within := trace.SpanFromContext(ctx)
+	if !within.IsRecording() {
+		return ctx, noop.Span{}
+	}
+	return traces.Sibling(within).Start(ctx, otelpgx.SQLOperationName(ctx, sql), trace.WithSpanKind(trace.SpanKindClient),
+		trace.WithAttributes(semconv.DBSystemNamePostgreSQL, semconv.DBQueryText(sql)))
 }
 
 // Age is how many purchases have been held for so long at most, and longer than for the age
