@@ -54,6 +54,7 @@ func startTraces(ctx context.Context, server string, log hclog.Logger) (provider
 		defer cancel()
 		if err := sdk.Shutdown(ctx); err != nil {
 			log.Warn("last spans not exported", "error", err)
+			_ = exporter.Shutdown(ctx) // which a provider that ran out of time has not come to
 		}
 	}, nil
 }

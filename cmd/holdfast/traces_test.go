@@ -11,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
 	"github.com/holdfast-io/holdfast/api/traces"
+	"github.com/holdfast-io/holdfast/deploy/local/localtest"
 )
 
 const (
@@ -155,4 +156,19 @@ func TestNothingIsTracedWithoutAnEndpoint(t *testing.T) {
 		t.Errorf("traced by %v (%v)", provider, err)
 	}
 	stop()
+}
+
+// A collector that is away must not keep a server from ending.
+func TestServerEndsWithoutItsCollector(t *testing.T) {
+	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+	provider, stop, err := startTraces(t.Context(), "worker", localtest.Logger(t))
+	if err != nil || provider == nil {
+		t.Fatalf("traced by %v: %v", provider, err)
+	}
+	_, span := traces.Tracer(provider).Start(t.Context(), "lost")
+	span.End()
+	begun := time.Now()
+	if stop(); time.Since(begun) > 2*flushTimeout {
+		t.Errorf("it took %v", time.Since(begun))
+	}
 }
