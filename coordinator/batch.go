@@ -45,7 +45,7 @@ func (s *service) BatchCreatePurchases(
 		open = s.router.batchRound(ctx, until, b, open)
 	}
 	for _, i := range open {
-		b.results[i] = failed(gaveUp(ctx, b.ways[i].last))
+		b.results[i] = s.router.failed(gaveUp(ctx, b.ways[i].last))
 	}
 	return &holdfastv1.BatchCreatePurchasesResponse{Results: b.results}, nil
 }
@@ -104,8 +104,9 @@ func (r *router) batchAttempt(ctx context.Context, until time.Time, b *batch, p 
 		case !b.ways[i].settles(r, attempt, answer.Err):
 			unanswered = append(unanswered, i)
 		case answer.Err != nil:
-			b.results[i] = failed(answer.Err)
+			b.results[i] = r.failed(answer.Err)
 		default:
+			r.metrics.decided(nil)
 			b.results[i] = &holdfastv1.PurchaseResult{Result: &holdfastv1.PurchaseResult_Purchase{Purchase: answer.Purchase}}
 		}
 	}
@@ -119,6 +120,7 @@ func pricedAmongOthers(path string) error {
 		"is not for batches and streams: use CreatePurchase or CreateOrder")
 }
 
-func failed(err error) *holdfastv1.PurchaseResult {
+func (r *router) failed(err error) *holdfastv1.PurchaseResult {
+	r.metrics.decided(err)
 	return &holdfastv1.PurchaseResult{Result: &holdfastv1.PurchaseResult_Error{Error: status.Convert(err).Proto()}}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -15,14 +16,16 @@ import (
 	"buf.build/go/protovalidate"
 	"github.com/hashicorp/go-hclog"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/holdfast-io/holdfast/api/certs"
 	"github.com/holdfast-io/holdfast/api/cluster"
 	"github.com/holdfast-io/holdfast/api/link"
+	"github.com/holdfast-io/holdfast/api/traces"
 	"github.com/holdfast-io/holdfast/coordinator/auth"
 )
 
@@ -41,11 +44,40 @@ type Config struct {
 
 	Authenticator *auth.Authenticator // nil: everybody may do everything
 	Rates         auth.Rates          // of callers, where there is an authenticator
-	// TLS is for both listeners, PeerCredentials for connections to workers. Without them
-	// everything is in the clear.
-	TLS             *tls.Config
-	PeerCredentials credentials.TransportCredentials
-	Metrics         prometheus.Registerer // one of its own when nil
+	// Certs are for the listeners, PeerCerts for connections to workers. Without them these
+	// are in the clear.
+	Certs, PeerCerts *certs.Source
+
+	Metrics prometheus.Registerer // one of its own when nil
+	Traces  trace.TracerProvider  // none when nil
+}
+
+func (c *Config) complete() error {
+	switch {
+	case c.Directory.Client == nil:
+		return errors.New("etcd client is required")
+	case c.DefaultHold < 0:
+		return errors.New("default-hold must be above 0")
+	case c.MaxInFlight < 0:
+		return errors.New("max-in-flight must be at least 1")
+	case c.MaxWatches < 0:
+		return errors.New("max-watches must be at least 1")
+	case c.Rates.PerBuyer < 0 || c.Rates.PerCaller < 0:
+		return errors.New("rates must not be below 0")
+	}
+	c.MaxWatches = cmp.Or(c.MaxWatches, 10_000)
+	c.Deadline = cmp.Or(c.Deadline, 15*time.Second)
+	c.AttemptTimeout = cmp.Or(c.AttemptTimeout, 3*time.Second)
+	c.DrainTimeout = cmp.Or(c.DrainTimeout, 10*time.Second)
+	c.MaxInFlight = cmp.Or(c.MaxInFlight, 20_000)
+	c.DefaultHold = cmp.Or(c.DefaultHold, 10*time.Minute)
+	if c.Logger == nil {
+		c.Logger = hclog.NewNullLogger()
+	}
+	if c.Metrics == nil {
+		c.Metrics = prometheus.NewRegistry()
+	}
+	return cluster.ValidateRegion(c.Region)
 }
 
 // Coordinator is the front door.
@@ -61,42 +93,38 @@ type Coordinator struct {
 
 // New prepares a coordinator. It does not connect to anything.
 func New(cfg Config) (*Coordinator, error) {
-	if cfg.Directory.Client == nil {
-		return nil, errors.New("coordinator: etcd client is required")
-	}
-	if err := cluster.ValidateRegion(cfg.Region); err != nil {
+	if err := cfg.complete(); err != nil {
 		return nil, fmt.Errorf("coordinator: %w", err)
-	}
-	if cfg.DefaultHold < 0 {
-		return nil, errors.New("coordinator: default-hold must be above 0")
-	}
-	if cfg.MaxInFlight < 0 {
-		return nil, errors.New("coordinator: max-in-flight must be at least 1")
-	}
-	if cfg.MaxWatches < 0 {
-		return nil, errors.New("coordinator: max-watches must be at least 1")
-	}
-	cfg.MaxWatches = cmp.Or(cfg.MaxWatches, 10_000)
-	cfg.Deadline = cmp.Or(cfg.Deadline, 15*time.Second)
-	cfg.AttemptTimeout = cmp.Or(cfg.AttemptTimeout, 3*time.Second)
-	cfg.DrainTimeout = cmp.Or(cfg.DrainTimeout, 10*time.Second)
-	cfg.MaxInFlight = cmp.Or(cfg.MaxInFlight, 20_000)
-	cfg.DefaultHold = cmp.Or(cfg.DefaultHold, 10*time.Minute)
-	if cfg.Logger == nil {
-		cfg.Logger = hclog.NewNullLogger()
-	}
-	if cfg.PeerCredentials == nil {
-		cfg.PeerCredentials = insecure.NewCredentials()
-	}
-	if cfg.Metrics == nil {
-		cfg.Metrics = prometheus.NewRegistry()
 	}
 	validator, err := protovalidate.New()
 	if err != nil {
 		return nil, fmt.Errorf("coordinator: %w", err)
 	}
-	r := newRouter(cfg, append(link.TellRegion(cfg.Region),
-		grpc.WithTransportCredentials(cfg.PeerCredentials),
+	limiter, err := auth.NewLimiter(cfg.Rates)
+	if err != nil {
+		return nil, fmt.Errorf("coordinator: %w", err)
+	}
+	r := newRouter(cfg, toWorkers(cfg))
+	e := &edge{authenticator: cfg.Authenticator, limiter: limiter, metrics: r.metrics, audit: cfg.Logger.Named("audit")}
+	s := &service{
+		router: r, edge: e, validate: validator, deadline: cfg.Deadline, hold: cfg.DefaultHold, maxWatches: int64(cfg.MaxWatches),
+	}
+	if cfg.Traces != nil {
+		s.tracer = traces.Tracer(cfg.Traces)
+	}
+	e.ownerOf = s.ownerOf
+	r.metrics.watch(s)
+	return &Coordinator{cfg: cfg, router: r, service: s, edge: e, log: cfg.Logger.Named("coordinator")}, nil
+}
+
+// toWorkers is how workers are connected to.
+func toWorkers(cfg Config) []grpc.DialOption {
+	creds := insecure.NewCredentials()
+	if cfg.PeerCerts != nil {
+		creds = cfg.PeerCerts.Client(certs.Worker)
+	}
+	return slices.Concat(link.TellRegion(cfg.Region), traces.DialOptions(cfg.Traces), []grpc.DialOption{
+		grpc.WithTransportCredentials(creds),
 		grpc.WithNoProxy(), // workers are within reach
 		// Otherwise the name of each is looked up for its settings too, which takes seconds
 		// where nobody answers for such names.
@@ -108,19 +136,7 @@ func New(cfg Config) (*Coordinator, error) {
 			MinConnectTimeout: time.Second,
 			Backoff:           backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 2, Jitter: 0.2, MaxDelay: time.Second},
 		}),
-	))
-	limiter, err := limiterOf(cfg.Rates)
-	if err != nil {
-		return nil, err
-	}
-	e := &edge{
-		authenticator: cfg.Authenticator, limiter: limiter, metrics: newMetrics(cfg.Metrics), audit: cfg.Logger.Named("audit"),
-	}
-	s := &service{
-		router: r, edge: e, validate: validator, deadline: cfg.Deadline, hold: cfg.DefaultHold, maxWatches: int64(cfg.MaxWatches),
-	}
-	e.ownerOf = s.ownerOf
-	return &Coordinator{cfg: cfg, router: r, service: s, edge: e, log: cfg.Logger.Named("coordinator")}, nil
+	})
 }
 
 // Ready reports whether the coordinator should be called: it knows a worker, and was not told to
@@ -139,11 +155,11 @@ func (c *Coordinator) Run(ctx context.Context, grpcListener, httpListener net.Li
 	defer c.router.close()
 	grpcServer, healthServer := c.grpcServer(serving)
 	httpServer := &http.Server{
-		Handler: handler, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, IdleTimeout: 2 * time.Minute,
+		Handler: traced(c.cfg.Traces, handler), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 15 * time.Second, IdleTimeout: 2 * time.Minute,
 		MaxHeaderBytes: maxHeader, ErrorLog: c.log.Named("http").StandardLogger(&hclog.StandardLoggerOptions{ForceLevel: hclog.Debug}),
 	}
-	if c.cfg.TLS != nil {
-		httpListener = tls.NewListener(httpListener, c.cfg.TLS)
+	if c.cfg.Certs != nil {
+		httpListener = tls.NewListener(httpListener, c.cfg.Certs.Server())
 	}
 
 	watching, stopWatching := context.WithCancel(context.WithoutCancel(ctx))

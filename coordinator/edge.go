@@ -123,7 +123,7 @@ func (e *edge) allow(ctx context.Context, req proto.Message) error {
 		return e.refuse(auth.ErrNoToken)
 	}
 	if ok, wait := e.limiter.Allow(c, callsIn(req)); !ok {
-		e.metrics.refused("rate")
+		e.metrics.refuse("rate")
 		return holdfastv1.Error(codes.ResourceExhausted, holdfastv1.ReasonRateExceeded,
 			"the caller makes too many calls; repeat later", nil, &errdetails.RetryInfo{RetryDelay: durationpb.New(wait)})
 	}
@@ -141,7 +141,7 @@ func (e *edge) allow(ctx context.Context, req proto.Message) error {
 	case c.Owns(customerID):
 		return nil
 	}
-	e.metrics.refused("customer")
+	e.metrics.refuse("customer")
 	return notThere(own) // whether it is there is none of his business
 }
 
@@ -164,25 +164,25 @@ func notThere(own auth.Owned) error {
 func (e *edge) refuse(err error) error {
 	switch {
 	case errors.Is(err, auth.ErrNoToken):
-		e.metrics.refused("no_token")
+		e.metrics.refuse("no_token")
 		return holdfastv1.Error(codes.Unauthenticated, holdfastv1.ReasonTokenMissing,
 			"the call needs a token: Authorization: Bearer …", nil)
 	case errors.Is(err, auth.ErrExpired):
-		e.metrics.refused("expired")
+		e.metrics.refuse("expired")
 		return holdfastv1.Error(codes.Unauthenticated, holdfastv1.ReasonTokenExpired, "the token has expired", nil)
 	case errors.Is(err, auth.ErrUnavailable):
 		e.audit.Warn("token not checked", "error", err)
 		return holdfastv1.Error(codes.Unavailable, holdfastv1.ReasonIssuerUnavailable,
 			"whoever issues the tokens does not answer; repeat later", nil)
 	case errors.Is(err, auth.ErrCustomer):
-		e.metrics.refused("customer")
+		e.metrics.refuse("customer")
 		return holdfastv1.Error(codes.PermissionDenied, holdfastv1.ReasonOtherCustomer,
 			"customer_id: a buyer acts only for the customer of the token", map[string]string{"field": "customer_id"})
 	case errors.Is(err, auth.ErrRole):
-		e.metrics.refused("role")
+		e.metrics.refuse("role")
 		return holdfastv1.Error(codes.PermissionDenied, holdfastv1.ReasonRoleMissing, err.Error(), nil)
 	}
-	e.metrics.refused("foreign")
+	e.metrics.refuse("foreign")
 	return holdfastv1.Error(codes.Unauthenticated, holdfastv1.ReasonTokenInvalid,
 		"the token is not one of those that are taken here", nil)
 }
@@ -201,12 +201,4 @@ func (e *edge) note(ctx context.Context, req proto.Message, err error) {
 		args = append(args, "reason", reason)
 	}
 	e.audit.Info("operator", args...)
-}
-
-// limiterOf makes the limiter of a configuration.
-func limiterOf(rates auth.Rates) (*auth.Limiter, error) {
-	if rates.PerBuyer < 0 || rates.PerCaller < 0 {
-		return nil, errors.New("coordinator: rates must not be below 0")
-	}
-	return auth.NewLimiter(rates)
 }

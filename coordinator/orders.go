@@ -36,7 +36,10 @@ func (s *service) CreateOrder(ctx context.Context, req *holdfastv1.CreateOrderRe
 }
 
 // sellForMoney sells an order of one line. The worker that sells the product does all of it.
-func (s *service) sellForMoney(ctx context.Context, req *holdfastv1.CreatePurchaseRequest) (*holdfastv1.Purchase, error) {
+func (s *service) sellForMoney(
+	ctx context.Context, req *holdfastv1.CreatePurchaseRequest,
+) (purchase *holdfastv1.Purchase, err error) {
+	defer func() { s.router.metrics.decided(err) }()
 	o := &holdfastv1.CreateOrderRequest{
 		Lines: []*holdfastv1.OrderLine{{
 			ProductId: req.GetProductId(), Amount: req.GetAmount(), UnitPrice: req.GetUnitPrice(),
@@ -53,7 +56,7 @@ func (s *service) sellForMoney(ctx context.Context, req *holdfastv1.CreatePurcha
 	}
 	finish := req.GetHold() == nil
 	var order *holdfastv1.Order
-	err := s.router.call(ctx, until, req.GetProductId(), &way{}, func(p *peer, holdUntil time.Time) (err error) {
+	err = s.router.call(ctx, until, req.GetProductId(), &way{}, func(p *peer, holdUntil time.Time) (err error) {
 		attempt := holdUntil
 		if finish {
 			attempt = until // the rest of the time is the provider's
@@ -205,6 +208,7 @@ func (s *service) holdLine(
 		err = holdfastv1.Error(codes.FailedPrecondition, holdfastv1.ReasonHoldExpired,
 			"the line is not held any more", map[string]string{"purchase_id": held.GetPurchaseId()})
 	}
+	s.router.metrics.decided(err)
 	return err
 }
 

@@ -5,6 +5,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/holdfast-io/holdfast/api/cluster"
 )
 
@@ -13,7 +15,7 @@ import (
 func TestPauseGrowsWithTheTimesThatAllWereAsked(t *testing.T) {
 	for _, names := range [][]string{{}, {"w1"}, {"w1", "w2", "w3"}} {
 		synctest.Test(t, func(t *testing.T) {
-			r := newRouter(Config{AttemptTimeout: time.Second, MaxInFlight: 1}, nil)
+			r := newRouter(Config{Metrics: prometheus.NewRegistry(), AttemptTimeout: time.Second, MaxInFlight: 1}, nil)
 			r.names, r.peers = names, map[string]*peer{}
 			for _, name := range names {
 				p := &peer{}
@@ -42,7 +44,7 @@ func TestPauseGrowsWithTheTimesThatAllWereAsked(t *testing.T) {
 // A worker that comes is asked at once.
 func TestPauseEndsWhenTheViewChanges(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRouter(Config{AttemptTimeout: time.Second, MaxInFlight: 1}, nil)
+		r := newRouter(Config{Metrics: prometheus.NewRegistry(), AttemptTimeout: time.Second, MaxInFlight: 1}, nil)
 		begun := time.Now()
 		time.AfterFunc(time.Millisecond, func() { _ = r.update(cluster.View{}) })
 		r.pause(t.Context(), time.Now().Add(time.Hour), &way{turn: 100})

@@ -29,6 +29,7 @@ type router struct {
 	dial           []grpc.DialOption
 	view           func(context.Context) (cluster.View, error) // reads etcd
 	lastReading    chan reading                                // holds one, or none while one is made
+	metrics        *metrics
 
 	mu       sync.RWMutex
 	topology cluster.Topology
@@ -41,8 +42,8 @@ type router struct {
 func newRouter(cfg Config, dial []grpc.DialOption) *router {
 	r := &router{
 		attemptTimeout: cfg.AttemptTimeout, limit: cfg.MaxInFlight, dial: dial, view: cfg.Directory.View,
-		lastReading: make(chan reading, 1), peers: map[string]*peer{}, changed: make(chan struct{}),
-		homes: newHomes(),
+		homes:       newHomes(),
+		lastReading: make(chan reading, 1), metrics: newMetrics(cfg.Metrics), peers: map[string]*peer{}, changed: make(chan struct{}),
 	}
 	r.lastReading <- reading{}
 	return r
@@ -198,6 +199,7 @@ func (r *router) next(key string, w *way) *peer {
 // given back meanwhile. Then the question is put again when that cannot be any more. Nobody
 // waits for the dead.
 func (w *way) settles(r *router, until time.Time, err error) bool {
+	r.metrics.attempted(err)
 	open := until.Add(clockSkew)
 	switch {
 	case holdfastv1.Reason(err) == "" && status.Code(err) == codes.Unavailable:
@@ -235,6 +237,18 @@ func (r *router) workers() int {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
 	return len(r.names)
+}
+
+// count tells how many workers are silent, or are not.
+func (r *router) count(silent bool) (n int) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for _, p := range r.peers {
+		if p.silent() == silent {
+			n++
+		}
+	}
+	return n
 }
 
 // call has a worker answer for a key, on the way that it has come so far. It goes on to

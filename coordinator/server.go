@@ -14,6 +14,7 @@ import (
 
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
 	"github.com/holdfast-io/holdfast/api/link"
+	"github.com/holdfast-io/holdfast/api/traces"
 )
 
 const (
@@ -30,21 +31,22 @@ const (
 
 // grpcServer serves until serving ends; then it waits for calls only.
 func (c *Coordinator) grpcServer(serving context.Context) (*grpc.Server, *health.Server) {
-	options := []grpc.ServerOption{
+	options := append(traces.ServerOptions(c.cfg.Traces),
 		grpc.MaxRecvMsgSize(maxBody), grpc.MaxHeaderListSize(maxHeader), grpc.MaxConcurrentStreams(maxStreams),
 		grpc.NumStreamWorkers(streamWorkers),
 		grpc.InitialWindowSize(link.StreamWindow), grpc.InitialConnWindowSize(link.ConnWindow),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingEvery}),
 		grpc.UnaryInterceptor(c.edge.unary),
 		grpc.ChainStreamInterceptor(endsWith(serving), c.edge.stream),
-	}
-	if c.cfg.TLS != nil {
-		options = append(options, grpc.Creds(credentials.NewTLS(c.cfg.TLS)))
+	)
+	if c.cfg.Certs != nil {
+		options = append(options, grpc.Creds(credentials.NewTLS(c.cfg.Certs.Server())))
 	}
 	server := grpc.NewServer(options...)
 	register(server, c.service)
 	healthServer := health.NewServer()
 	healthpb.RegisterHealthServer(server, healthServer)
+	c.edge.metrics.rpc.InitializeMetrics(server)
 	return server, healthServer
 }
 

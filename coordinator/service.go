@@ -10,11 +10,13 @@ import (
 	"buf.build/gen/go/bufbuild/protovalidate/protocolbuffers/go/buf/validate"
 	"buf.build/go/protovalidate"
 	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/holdfast-io/holdfast/api/cluster"
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
+	"github.com/holdfast-io/holdfast/api/traces"
 	"github.com/holdfast-io/holdfast/coordinator/auth"
 )
 
@@ -30,6 +32,7 @@ type service struct {
 	validate protovalidate.Validator
 	deadline time.Duration // for callers that set none
 	hold     time.Duration // for holds of which nobody says how long they last
+	tracer   trace.Tracer  // nil when nothing is traced
 
 	maxWatches int64
 	watching   atomic.Int64 // watches that are open
@@ -126,11 +129,14 @@ func (s *service) CreatePurchase(
 func (s *service) sell(
 	ctx context.Context, until time.Time, req *holdfastv1.CreatePurchaseRequest, w *way,
 ) (purchase *holdfastv1.Purchase, err error) {
+	defer func() { s.router.metrics.decided(err) }()
 	if err := s.complete(ctx, until, req, ""); err != nil {
 		return nil, err
 	}
 	err = s.router.call(ctx, until, req.GetProductId(), w, func(p *peer, until time.Time) (err error) {
+		ctx, span := p.ask(ctx)
 		purchase, err = p.link.Sell(ctx, req, until)
+		traces.Decided(span, err)
 		return err
 	})
 	return purchase, err

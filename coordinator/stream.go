@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/semaphore"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -14,6 +15,7 @@ import (
 
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
 	"github.com/holdfast-io/holdfast/api/link"
+	"github.com/holdfast-io/holdfast/api/traces"
 )
 
 // maxInStream bounds the purchases of one stream that are under way; the caller's
@@ -68,6 +70,7 @@ type order struct {
 	req   *holdfastv1.CreatePurchaseRequest
 	until time.Time
 	way   way
+	span  trace.Span // nil when nothing is traced
 	link.Answer
 }
 
@@ -109,33 +112,38 @@ func (o *orders) begin(d *order) {
 		return
 	}
 	d.until = s.until(o.ctx)
+	ctx := o.trace(d)
 	if !fill(d.req, s.router.known()) {
-		go o.goOn(d)
+		go o.goOn(ctx, d)
 		return
 	}
 	first := s.router.next(d.req.GetProductId(), &d.way)
 	if first == nil {
-		go o.goOn(d)
+		go o.goOn(ctx, d)
 		return
 	}
 	attempt := s.router.attemptUntil(d.until)
-	first.link.Start(d.req, attempt, func(a link.Answer) {
+	first.link.Start(ctx, d.req, attempt, func(a link.Answer) {
 		if !d.way.settles(s.router, attempt, a.Err) {
-			go o.goOn(d)
+			go o.goOn(ctx, d)
 			return
 		}
+		s.router.metrics.decided(a.Err)
 		d.Answer = a
 		o.decide(d)
 	})
 }
 
 // goOn has the purchase decided as CreatePurchase has, on the way that it has come so far.
-func (o *orders) goOn(d *order) {
-	d.Purchase, d.Err = o.service.sell(o.ctx, d.until, d.req, &d.way)
+func (o *orders) goOn(ctx context.Context, d *order) {
+	d.Purchase, d.Err = o.service.sell(ctx, d.until, d.req, &d.way)
 	o.decide(d)
 }
 
 func (o *orders) decide(d *order) {
+	if d.span != nil {
+		traces.Decided(d.span, d.Err)
+	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.decided = append(o.decided, d)

@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -23,7 +24,7 @@ const attempt = 3 * time.Second
 // workers that say nothing. Nobody asks them for a sign of life.
 func mutes(t *testing.T, workers int, test func(*testing.T, *service)) {
 	synctest.Test(t, func(t *testing.T) {
-		r := newRouter(Config{AttemptTimeout: attempt, MaxInFlight: 1000}, nil)
+		r := newRouter(Config{Metrics: prometheus.NewRegistry(), AttemptTimeout: attempt, MaxInFlight: 1000}, nil)
 		r.learn(cluster.Topology{Number: 1, Shards: []string{"eu", "us"}})
 		for i := range workers {
 			p := &peer{link: link.New(linktest.Mute{}, r.limit)}

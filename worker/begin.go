@@ -9,9 +9,11 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/hashicorp/go-hclog"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/holdfast-io/holdfast/api/cluster"
+	"github.com/holdfast-io/holdfast/api/traces"
 	"github.com/holdfast-io/holdfast/lockmgr"
 	"github.com/holdfast-io/holdfast/worker/ledger"
 )
@@ -28,6 +30,7 @@ type beginner struct {
 	timeout  time.Duration                        // to begin one tenure
 	log      hclog.Logger
 	metrics  *metrics
+	tracer   trace.Tracer
 }
 
 // locks is what a beginner needs of lockmgr.Manager.
@@ -41,7 +44,9 @@ type locks interface {
 
 // begin returns a tenure that sells. Its errors are ErrProductNotFound,
 // ErrDraining, *LockError and *ShardError; afterwards it holds nothing.
-func (b *beginner) begin(ctx context.Context, productID string, create *ledger.Product) (*tenure, error) {
+func (b *beginner) begin(ctx context.Context, productID string, create *ledger.Product) (begun *tenure, err error) {
+	ctx, span := b.tracer.Start(ctx, "begin tenure", trace.WithAttributes(traces.Product.String(productID)))
+	defer func() { traces.End(span, err) }()
 	ctx, cancel := context.WithTimeout(ctx, b.timeout)
 	defer cancel()
 	if create == nil {
@@ -62,7 +67,7 @@ func (b *beginner) begin(ctx context.Context, productID string, create *ledger.P
 		// A token below the fence's: we were paused since we got it, so the next
 		// one is newer. If that goes on, etcd's revisions have gone back.
 		if attempt == maxAttempts {
-			b.log.Error("etcd gives tokens below the fences: was it wiped, or restored from a backup?",
+			traces.Log(ctx, b.log).Error("etcd gives tokens below the fences: was it wiped, or restored from a backup?",
 				"product", productID, "error", err)
 			return nil, err
 		}
@@ -74,20 +79,23 @@ func (b *beginner) begin(ctx context.Context, productID string, create *ledger.P
 const maxAttempts = 3
 
 func (b *beginner) attempt(ctx context.Context, productID string, create *ledger.Product) (*tenure, error) {
+	began := time.Now()
 	lock, err := b.lock(ctx, productID)
 	if err != nil {
 		return nil, err
 	}
+	b.metrics.lockWait.Observe(time.Since(began).Seconds())
 	t, err := b.fence(ctx, lock, productID, create)
 	if err != nil {
 		b.metrics.tenuresFailed.Inc()
 		if !isContactLost(err) {
-			b.log.Warn("tenure not begun", "product", productID, "token", lock.Token(), "error", err)
+			traces.Log(ctx, b.log).Warn("tenure not begun", "product", productID, "token", lock.Token(), "error", err)
 		}
 		release(ctx, lock)
 		return nil, err
 	}
 	b.metrics.tenuresBegun.Inc()
+	b.metrics.tenureBegin.Observe(time.Since(began).Seconds())
 	b.log.Debug("tenure begun", "product", productID, "token", lock.Token(), "available", t.available)
 	return t, nil
 }
@@ -103,8 +111,10 @@ func release(ctx context.Context, lock *lockmgr.Lock) {
 
 // lock acquires the product's lock. While it waits, the holder is looked after:
 // if it is dead, its lock is taken from it.
-func (b *beginner) lock(ctx context.Context, productID string) (*lockmgr.Lock, error) {
-	lock, err := b.locks.TryAcquire(ctx, productID)
+func (b *beginner) lock(ctx context.Context, productID string) (lock *lockmgr.Lock, err error) {
+	ctx, span := b.tracer.Start(ctx, "lock")
+	defer func() { traces.End(span, err) }()
+	lock, err = b.locks.TryAcquire(ctx, productID)
 	var held *lockmgr.HeldError
 	if errors.As(err, &held) && b.takeover.evictIfGone(ctx, held.Holder) {
 		lock, err = b.locks.TryAcquire(ctx, productID)
@@ -126,14 +136,20 @@ func (b *beginner) lock(ctx context.Context, productID string) (*lockmgr.Lock, e
 // fence raises the fence on every shard and adds up what they have sold.
 // Selling before the last shard has answered would oversell: a former holder
 // could still sell there what is not in the sum yet.
-func (b *beginner) fence(ctx context.Context, lock *lockmgr.Lock, productID string, create *ledger.Product) (*tenure, error) {
+func (b *beginner) fence(
+	ctx context.Context, lock *lockmgr.Lock, productID string, create *ledger.Product,
+) (begun *tenure, err error) {
+	ctx, span := b.tracer.Start(ctx, "raise fences")
+	defer func() { traces.End(span, err) }()
 	f := ledger.Fence{
 		ProductID: productID, Topology: b.topology.Number, Token: lock.Token(), TenureID: uuid.New(),
 	}
 	raised := make([]ledger.Raised, len(b.shards))
-	err := b.onEveryShard(ctx, func(ctx context.Context, i int, s *ledger.Shard) (err error) {
-		raised[i], err = await(ctx, &b.lanes.byShard[s.Name()].fences, f)
+	err = b.onEveryShard(ctx, func(ctx context.Context, i int, s *ledger.Shard) (err error) {
+		l := b.lanes.byShard[s.Name()]
+		raised[i], err = await(ctx, &l.fences, f)
 		if err == nil && raised[i].Fenced {
+			l.metrics.fenceRefusals.Inc()
 			err = ledger.ErrFenced
 		}
 		return err

@@ -15,6 +15,7 @@ import (
 
 	"github.com/holdfast-io/holdfast/api/cluster"
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
+	"github.com/holdfast-io/holdfast/api/traces"
 	"github.com/holdfast-io/holdfast/deploy/local/localtest"
 	"github.com/holdfast-io/holdfast/lockmgr/locktest"
 	"github.com/holdfast-io/holdfast/worker/ledger"
@@ -37,9 +38,10 @@ func newSeller(t *testing.T, space *locktest.Space, name string, open ...*ledger
 	locks := space.Join(name)
 	logged := &strings.Builder{}
 	log := hclog.New(&hclog.LoggerOptions{Output: logged}) // locks its writer
-	lanes := newLanes(behind, localtest.Logger(t))
+	lanes := newLanes(behind, localtest.Logger(t), newMetrics(prometheus.NewRegistry()))
 	metrics := newMetrics(prometheus.NewRegistry())
 	s := &seller{log: logged, beginner: &beginner{
+		tracer:   traces.Tracer(nil),
 		metrics:  metrics,
 		topology: topology, shards: open, locks: locks, takeover: newTakeover(t, locks), lanes: lanes,
 		timeout: 5 * time.Second, log: log,

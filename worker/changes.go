@@ -16,6 +16,7 @@ import (
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
 	workerv1 "github.com/holdfast-io/holdfast/api/holdfast/worker/v1"
 	"github.com/holdfast-io/holdfast/api/link"
+	"github.com/holdfast-io/holdfast/api/traces"
 	"github.com/holdfast-io/holdfast/worker/ledger"
 )
 
@@ -237,6 +238,7 @@ func (s *service) take(ctx context.Context, p Purchase) (*ledger.Purchase, error
 		p.Until = deadline
 	}
 	p.From = link.ToldRegion(ctx)
+	p.span = traces.Recorded(ctx)
 	b := &taker{ctx: ctx, done: make(chan struct{})}
 	s.tenures.sell(p, b)
 	select {

@@ -96,6 +96,13 @@ func (c *contact) found() {
 	}
 }
 
+// isHad reports whether the shard answers.
+func (c *contact) isHad() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.have.Err() == nil
+}
+
 // during calls do with a context that ends with ctx, after the timeout, or when
 // contact is lost. Without contact it returns errNoContact.
 func (c *contact) during(ctx context.Context, timeout time.Duration, do func(context.Context) error) error {

@@ -134,6 +134,7 @@ func (f *follower) learn(workers []cluster.Worker) {
 	for _, w := range workers {
 		if w.Region != "" && !slices.Contains(regions, w.Region) {
 			regions = append(regions, w.Region)
+			f.metrics.tenuresMoved.WithLabelValues(w.Region) // there from the start, for rates
 		}
 	}
 	f.regions.Store(&regions)

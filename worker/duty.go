@@ -31,7 +31,12 @@ func (w *Worker) doDuties(ctx context.Context, t *term) {
 		}
 		if w.cfg.SweepInterval > 0 {
 			all.Go(func() {
-				w.whileOnDuty(ctx, "sweep/"+s.Name(), func(ctx context.Context) { w.sweep(ctx, s) })
+				w.whileOnDuty(ctx, "sweep/"+s.Name(), func(ctx context.Context) {
+					var counting sync.WaitGroup
+					counting.Go(func() { w.countHolds(ctx, s) })
+					w.sweep(ctx, s)
+					counting.Wait()
+				})
 			})
 		}
 	}

@@ -8,8 +8,8 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/hashicorp/go-hclog"
-
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/holdfast-io/holdfast/worker/ledger"
 )
@@ -90,7 +90,7 @@ type bench struct {
 
 func newBench(available int64) *bench {
 	b := &bench{eu: &fakeShard{name: "eu"}, us: &fakeShard{name: "us"}}
-	b.tenure = tenureOn(newLanes([]shard{b.eu, b.us}, hclog.NewNullLogger()), "p", available)
+	b.tenure = tenureOn(newLanes([]shard{b.eu, b.us}, hclog.NewNullLogger(), newMetrics(prometheus.NewRegistry())), "p", available)
 	return b
 }
 

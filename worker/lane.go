@@ -8,9 +8,11 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/holdfast-io/holdfast/api/link"
+	"github.com/holdfast-io/holdfast/api/traces"
 	"github.com/holdfast-io/holdfast/worker/ledger"
 )
 
@@ -53,23 +55,9 @@ type lane struct {
 	fences   queue[raising]
 	puts     queue[putting]
 	products queue[reading]
+	metrics  laneMetrics
 	log      hclog.Logger
 }
-
-// question is one question to a shard, and who wants the answer.
-type question[Q, A any] struct {
-	asked  Q
-	answer func(A, error)
-}
-
-type (
-	check   = question[ledger.Check, ledger.Checked]
-	raising = question[ledger.Fence, ledger.Raised]
-	putting = question[ledger.Put, bool]        // true when it is stored
-	reading = question[string, *ledger.Product] // of the product with this id; nil when there is none
-
-	changing = question[[]ledger.Change, []ledger.Changed] // all of them or none
-)
 
 // lanes are the lanes of a worker, by shard.
 type lanes struct {
@@ -78,11 +66,12 @@ type lanes struct {
 	batches int     // of purchases that may be under way to each shard
 }
 
-func newLanes(shards []shard, log hclog.Logger) *lanes {
+func newLanes(shards []shard, log hclog.Logger, m *metrics) *lanes {
 	ls := &lanes{byShard: map[string]*lane{}, batches: batchesAtOnce}
 	for _, s := range shards {
 		l := &lane{
-			shard: s, log: log.With("shard", s.Name()), commits: newQueue[*sale](),
+			shard: s, log: log.With("shard", s.Name()), metrics: m.ofShard(s.Name()),
+			commits:  newQueue[*sale](),
 			specials: newQueue[*sale](),
 			changes:  newQueue[changing](),
 			checks:   newQueue[check](),
@@ -127,6 +116,7 @@ func (ls *lanes) verify(s *sale) {
 	ls.byShard[s.region].checks.put(check{
 		asked:  s.check(s.region),
 		answer: func(c ledger.Checked, err error) { s.tenure.verified(s, c, err) },
+		span:   s.span,
 	})
 }
 
@@ -151,19 +141,34 @@ func (l *lane) commit(ctx context.Context, sales []*sale) {
 	for i, s := range sales {
 		rows[i] = &s.row
 	}
+	began := time.Now()
+	traced, span := traces.Together(ctx, "commit batch", spansOf(sales),
+		traces.Shard.String(l.shard.Name()), traces.Size.Int(len(sales)))
 	var outcomes []ledger.Outcome
-	err := l.contact.during(context.WithoutCancel(ctx), batchTimeout, func(ctx context.Context) (err error) {
+	err := l.contact.during(context.WithoutCancel(traced), batchTimeout, func(ctx context.Context) (err error) {
 		outcomes, err = l.shard.Commit(ctx, rows)
 		return err
 	})
+	traces.End(span, err)
+	l.metrics.committed(len(sales), began, err)
 	if parts := split(sales, err); len(parts) > 1 {
-		l.log.Warn("batch refused, splitting it", "purchases", len(sales), "parts", len(parts), "error", err)
+		traces.Log(traced, l.log).Warn("batch refused, splitting it", "purchases", len(sales), "parts", len(parts), "error", err)
 		for _, part := range parts {
 			l.commit(ctx, part)
 		}
 		return
 	}
-	l.settle(ctx, sales, outcomes, err)
+	l.settle(traced, sales, outcomes, err)
+}
+
+// spansOf are those of the sales that are recorded.
+func spansOf(sales []*sale) (spans []trace.Span) {
+	for _, s := range sales {
+		if s.span != nil {
+			spans = append(spans, s.span)
+		}
+	}
+	return spans
 }
 
 // withoutLate returns the sales that may still be decided, and tells the tenures of the
@@ -183,11 +188,12 @@ func withoutLate(sales []*sale) []*sale {
 func (l *lane) commitSpecials(ctx context.Context, sales []*sale) {
 	for _, s := range withoutLate(sales) {
 		outcomes := make([]ledger.Outcome, 1)
-		err := l.contact.during(context.WithoutCancel(ctx), batchTimeout, func(ctx context.Context) (err error) {
+		within := context.WithoutCancel(traces.With(ctx, s.span))
+		err := l.contact.during(within, batchTimeout, func(ctx context.Context) (err error) {
 			outcomes[0], err = s.special(ctx, l.shard, *s.row.Fence)
 			return err
 		})
-		l.settle(ctx, []*sale{s}, outcomes, err)
+		l.settle(within, []*sale{s}, outcomes, err)
 	}
 }
 
@@ -195,7 +201,7 @@ func (l *lane) commitSpecials(ctx context.Context, sales []*sale) {
 func (l *lane) settle(ctx context.Context, sales []*sale, outcomes []ledger.Outcome, err error) {
 	if err != nil {
 		if !isContactLost(err) {
-			l.log.Error("batch not stored", "purchases", len(sales), "error", err)
+			traces.Log(ctx, l.log).Error("batch not stored", "purchases", len(sales), "error", err)
 		}
 		err = &ShardError{Shard: l.shard.Name(), cause: err}
 	}
@@ -206,6 +212,9 @@ func (l *lane) settle(ctx context.Context, sales []*sale, outcomes []ledger.Outc
 		if err != nil {
 			s.tenure.committed(s, ledger.Fenced, err)
 			continue
+		}
+		if outcomes[i] == ledger.Fenced {
+			l.metrics.fenceRefusals.Inc()
 		}
 		s.tenure.committed(s, outcomes[i], nil)
 	}
@@ -313,63 +322,3 @@ func answerApart[Q, A any](
 // askedAlone is how many questions of a refused batch are asked at the same time. The
 // pool has more connections than they and the other queues need.
 const askedAlone = 2
-
-// answerAll asks the shard all questions at once.
-func answerAll[Q, A any](ctx context.Context, l *lane, questions []question[Q, A], do func(context.Context, []Q) ([]A, error)) {
-	answers, err := ask(ctx, l, questions, do)
-	tell(questions, answers, err)
-}
-
-func ask[Q, A any](
-	ctx context.Context, l *lane, questions []question[Q, A], do func(context.Context, []Q) ([]A, error),
-) (answers []A, err error) {
-	asked := make([]Q, len(questions))
-	for i, q := range questions {
-		asked[i] = q.asked
-	}
-	err = l.contact.during(context.WithoutCancel(ctx), batchTimeout, func(ctx context.Context) (err error) {
-		answers, err = do(ctx, asked)
-		return err
-	})
-	if err == nil {
-		return answers, nil
-	}
-	if !isContactLost(err) {
-		l.log.Error("shard not asked", "questions", len(questions), "error", err)
-	}
-	return nil, &ShardError{Shard: l.shard.Name(), cause: err}
-}
-
-// tell tells everybody his answer, or the error that is everybody's.
-func tell[Q, A any](questions []question[Q, A], answers []A, err error) {
-	for i, q := range questions {
-		if err != nil {
-			var none A
-			q.answer(none, err)
-			continue
-		}
-		q.answer(answers[i], nil)
-	}
-}
-
-// await puts a question into a queue and waits for the answer. It returns ErrDraining when
-// the lane has stopped, and the question is not put.
-func await[Q, A any](ctx context.Context, q *queue[question[Q, A]], asked Q) (answer A, err error) {
-	answered := make(chan struct{})
-	var given A
-	var failure error
-	q.put(question[Q, A]{asked: asked, answer: func(a A, e error) { given, failure = a, e; close(answered) }})
-	select {
-	case <-answered:
-		return given, failure
-	case <-ctx.Done():
-		return answer, ctx.Err()
-	case <-q.over:
-	}
-	select {
-	case <-answered: // by the last batch
-		return given, failure
-	default:
-		return answer, ErrDraining
-	}
-}

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/holdfast-io/holdfast/worker/ledger"
 )
@@ -92,7 +93,7 @@ func inBubbleWith(t *testing.T, batches int, test func(*testing.T, *lanes), shar
 			s.release = make(chan error) // of the bubble
 			behind = append(behind, s)
 		}
-		lanes := newLanes(behind, hclog.NewNullLogger())
+		lanes := newLanes(behind, hclog.NewNullLogger(), newMetrics(prometheus.NewRegistry()))
 		lanes.batches = batches
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
@@ -184,7 +185,7 @@ func (s lagging) Commit(ctx context.Context, rows []*ledger.Purchase) ([]ledger.
 func TestBatchThatTakesLongDelaysNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		eu := newSlowShard("eu")
-		lanes := newLanes([]shard{lagging{eu}}, hclog.NewNullLogger())
+		lanes := newLanes([]shard{lagging{eu}}, hclog.NewNullLogger(), newMetrics(prometheus.NewRegistry()))
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { lanes.run(ctx); close(done) }()
@@ -412,7 +413,7 @@ func TestFencesAreRaisedTogetherAndFailAlone(t *testing.T) {
 		}
 		return raised, nil
 	}
-	lanes := newLanes([]shard{eu}, hclog.NewNullLogger())
+	lanes := newLanes([]shard{eu}, hclog.NewNullLogger(), newMetrics(prometheus.NewRegistry()))
 	l := lanes.byShard["eu"]
 	raised, failed := map[int64]int64{}, map[string]error{}
 	ask := func(product string, token int64) {

@@ -13,6 +13,7 @@ import (
 
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
 	workerv1 "github.com/holdfast-io/holdfast/api/holdfast/worker/v1"
+	"github.com/holdfast-io/holdfast/api/traces"
 	"github.com/holdfast-io/holdfast/worker/ledger"
 )
 
@@ -239,7 +240,7 @@ func (s *service) giveBackAll(ctx context.Context, sh *ledger.Shard, o *ledger.W
 			PurchaseID: p.PurchaseID, Action: ledger.Cancel, RequestID: failedRequest, OrderID: &o.OrderID,
 		}})
 		if err != nil {
-			s.log.Warn("failed order not given back, its holds will expire",
+			traces.Log(ctx, s.log).Warn("failed order not given back, its holds will expire",
 				"order", holdfastv1.PurchaseID(sh.Name(), o.OrderID), "error", err)
 			return
 		}

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/grpc/codes"
 
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
+	"github.com/holdfast-io/holdfast/api/traces"
 	"github.com/holdfast-io/holdfast/worker/ledger"
 	"github.com/holdfast-io/holdfast/worker/payment"
 )
@@ -108,7 +109,7 @@ func (s *service) authorize(ctx context.Context, sh *ledger.Shard, p *ledger.Pay
 		return nil, holdEnded(id)
 	}
 	if err != nil {
-		s.log.Error("payment not authorized", "order", id, "error", err)
+		traces.Log(ctx, s.log).Error("payment not authorized", "order", id, "error", err)
 		return &ledger.Settlement{State: ledger.Declined, Reference: reference, Decline: err.Error()}, nil
 	}
 	return &ledger.Settlement{State: ledger.Authorized, Reference: reference}, nil

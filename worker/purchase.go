@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/holdfast-io/holdfast/worker/ledger"
 )
@@ -29,7 +30,8 @@ type Purchase struct {
 	// From is the region that it came through; empty when nobody knows.
 	From string
 
-	special special // of what takes units and is no new purchase
+	span    trace.Span // nil when it is not recorded
+	special special    // of what takes units and is no new purchase
 }
 
 // row is the purchase as it is to be stored. The id is in order of time

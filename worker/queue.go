@@ -31,6 +31,13 @@ func (q *queue[T]) put(item T) {
 	}
 }
 
+// depth is how many items wait.
+func (q *queue[T]) depth() int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.items)
+}
+
 func poke(c chan struct{}) {
 	select {
 	case c <- struct{}{}:

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"sync"
 
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/holdfast-io/holdfast/api/traces"
 	"github.com/holdfast-io/holdfast/worker/ledger"
 )
 
@@ -19,18 +22,19 @@ type recount struct {
 
 // recount asks every shard what it has given back, and tells the sale's tenure.
 func (ls *lanes) recount(s *sale) {
-	ls.ask(s.check, func(r recount) { s.tenure.recounted(s, r) })
+	ls.ask(s.span, s.check, func(r recount) { s.tenure.recounted(s, r) })
 }
 
-// ask puts a check to every shard, and answers once when all have answered.
-func (ls *lanes) ask(of func(shard string) ledger.Check, answer func(recount)) {
+// ask puts a check to every shard, and answers once when all have answered. The span of who
+// asks is nil when it is not recorded.
+func (ls *lanes) ask(asker trace.Span, of func(shard string) ledger.Check, answer func(recount)) {
 	var (
 		mu    sync.Mutex
 		r     = recount{released: make([]int64, len(ls.order)), current: true}
 		still = len(ls.order)
 	)
 	for i, l := range ls.order {
-		l.checks.put(check{asked: of(l.shard.Name()), answer: func(c ledger.Checked, err error) {
+		l.checks.put(check{span: asker, asked: of(l.shard.Name()), answer: func(c ledger.Checked, err error) {
 			mu.Lock()
 			if err != nil {
 				r.err = err
@@ -56,7 +60,8 @@ func (ls *lanes) ask(of func(shard string) ledger.Check, answer func(recount)) {
 // the call.
 func (ls *lanes) recountOf(ctx context.Context, f ledger.Fence) (recount, error) {
 	answered := make(chan recount, 1)
-	ls.ask(func(string) ledger.Check { return ledger.Check{ProductID: f.ProductID, TenureID: f.TenureID} },
+	ls.ask(traces.Recorded(ctx),
+		func(string) ledger.Check { return ledger.Check{ProductID: f.ProductID, TenureID: f.TenureID} },
 		func(r recount) { answered <- r })
 	select {
 	case r := <-answered:

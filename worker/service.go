@@ -3,19 +3,18 @@ package worker
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/hashicorp/go-hclog"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/holdfast-io/holdfast/api/cluster"
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
-	"github.com/holdfast-io/holdfast/api/link"
 	"github.com/holdfast-io/holdfast/worker/ledger"
 	"github.com/holdfast-io/holdfast/worker/payment"
 )
@@ -37,6 +36,7 @@ type service struct {
 
 	providers payment.Providers
 	outboxes  map[string]*outbox // by shard
+	tracer    trace.Tracer       // of purchases that links bring
 
 	log hclog.Logger
 }
@@ -191,72 +191,6 @@ func (s *service) sum(
 		}
 	}
 	return sums, nil
-}
-
-// waiter is a coordinator that waits for a purchase.
-type waiter struct {
-	*link.Sale
-	service *service
-}
-
-// told makes a waiter a buyer.
-func (w *waiter) told(stored *ledger.Purchase, err error) {
-	if err != nil {
-		w.Answer(link.Stored{}, w.service.status(w.Context(), w.Request.GetProductId(), err))
-		return
-	}
-	answer := link.Stored{
-		PurchaseID: holdfastv1.PurchaseID(w.Request.GetRegion(), stored.PurchaseID), State: states[stored.State],
-		CreateTime: stored.CreateTime, Released: stored.Amount - stored.Has(),
-	}
-	if stored.ExpireTime != nil {
-		answer.ExpireTime = *stored.ExpireTime
-	}
-	w.Answer(answer, nil)
-}
-
-func (s *service) sell(sale *link.Sale) {
-	req := sale.Request
-	if err := s.sells(req); err != nil {
-		sale.Answer(link.Stored{}, err)
-		return
-	}
-	p := Purchase{
-		ProductID: req.GetProductId(), Region: req.GetRegion(), RequestID: req.GetRequestId(),
-		Amount: req.GetAmount(), CustomerID: req.GetCustomerId(), PaymentMethod: req.GetPaymentMethod(), Until: sale.Until,
-		From: sale.Region(),
-	}
-	if hold := req.GetHold(); hold != nil {
-		expires := hold.GetExpireTime().AsTime()
-		p.ExpireTime = &expires
-	}
-	s.tenures.sell(p, &waiter{sale, s})
-}
-
-// sells reports why a purchase cannot be sold, whatever the product's tenure says.
-func (s *service) sells(req *holdfastv1.CreatePurchaseRequest) error {
-	switch {
-	case !s.topology.Has(req.GetRegion()):
-		return unknownRegion(req.GetRegion(), s.topology)
-	case !s.topology.Sells(req.GetRegion()):
-		return holdfastv1.FieldError(holdfastv1.ReasonRegionDraining, "region",
-			fmt.Sprintf("region %q takes no new purchases", req.GetRegion()))
-	case req.GetAmount() < 1:
-		// Admission would add what it is to take away.
-		return holdfastv1.FieldError(holdfastv1.ReasonInvalidField, "amount", "must be at least 1")
-	case req.GetHold() != nil:
-		return s.holds(req.GetHold())
-	}
-	return nil
-}
-
-// holds reports why a hold cannot be had.
-func (s *service) holds(h *holdfastv1.Hold) error {
-	latest := time.Now().Add(s.maxHold)
-	if h.GetExpireTime().AsTime().After(latest) {
-		return holdTooLong(&ledger.HoldError{Latest: latest}, map[string]string{})
-	}
-	return nil
 }
 
 func (s *service) shard(name string) *ledger.Shard {

@@ -16,6 +16,7 @@ import (
 	"github.com/holdfast-io/holdfast/api/cluster"
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
 	"github.com/holdfast-io/holdfast/api/link"
+	"github.com/holdfast-io/holdfast/api/traces"
 	"github.com/holdfast-io/holdfast/worker/ledger"
 )
 
@@ -62,17 +63,17 @@ func (s *service) status(ctx context.Context, productID string, err error) error
 		break // the database will not take this purchase, however often it is sent
 	case errors.As(err, &shard):
 		if !isContactLost(err) {
-			s.log.Warn("shard unavailable", "product", productID, "error", err)
+			traces.Log(ctx, s.log).Warn("shard unavailable", "product", productID, "error", err)
 		}
 		return holdfastv1.Error(codes.Unavailable, holdfastv1.ReasonShardUnavailable,
 			fmt.Sprintf("shard %s did not answer; repeat with the same request_id", shard.Shard),
 			map[string]string{"shard": shard.Shard})
 	case errors.As(err, &lock):
-		s.log.Warn("lock unavailable", "product", productID, "error", err)
+		traces.Log(ctx, s.log).Warn("lock unavailable", "product", productID, "error", err)
 		return holdfastv1.Error(codes.Unavailable, holdfastv1.ReasonLockUnavailable,
 			"the product's lock could not be had in time; repeat with the same request_id", nil)
 	}
-	s.log.Error("internal error", "product", productID, "error", err)
+	traces.Log(ctx, s.log).Error("internal error", "product", productID, "error", err)
 	return holdfastv1.Error(codes.Internal, "INTERNAL", "internal error", nil)
 }
 

@@ -17,6 +17,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 
 	"github.com/holdfast-io/holdfast/api/cluster"
+	"github.com/holdfast-io/holdfast/api/traces"
 	"github.com/holdfast-io/holdfast/deploy/local/localtest"
 	"github.com/holdfast-io/holdfast/lockmgr"
 	"github.com/holdfast-io/holdfast/lockmgr/locktest"
@@ -128,7 +129,7 @@ func TestStoppedHolderIsEvictedAfterTwoProbes(t *testing.T) {
 	mustLock(t, space.Join(ownerAt(listen(t).Addr().String())), "p")
 	me := space.Join("me")
 	began := time.Now()
-	b := &beginner{locks: me, takeover: newTakeover(t, me)}
+	b := &beginner{locks: me, takeover: newTakeover(t, me), tracer: traces.Tracer(nil)}
 	lock, err := b.lock(patient(t), "p")
 	if err != nil {
 		t.Fatal(err)

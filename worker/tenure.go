@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"context"
 	"errors"
 	"sync"
 	"time"
@@ -49,40 +48,6 @@ type tenure struct {
 	gone    chan struct{} // closed when its lock is released as well
 }
 
-// sale is one purchase on its way, and all buyers that wait for it. So is whatever else
-// takes units.
-type sale struct {
-	region   string
-	row      ledger.Purchase
-	special  special   // nil for a purchase
-	until    time.Time // when it must be decided; zero for never
-	tenure   *tenure
-	replayed bool // met an earlier purchase at commit
-	past     bool // is a hold that would be over when it begins
-	short    shortage
-	limited  *account // its customer's, while that is read
-	room     shortage // of its customer's limit
-	account  *account // its customer's, once it is counted there
-
-	first  told   // the buyer who came first
-	others []told // with the same request id
-}
-
-func (s *sale) key() saleKey { return saleKey{s.region, s.row.RequestID} }
-
-// told is called once, with what was stored or with an error. It must not block, nor
-// call the tenure.
-type told func(stored *ledger.Purchase, err error)
-
-// special commits, alone, what takes units and is no new purchase.
-type special func(ctx context.Context, s shard, f ledger.Fence) (ledger.Outcome, error)
-
-// shortage is what the tenure could have had of its product when a sale was found not to
-// fit, and what it knew by then to be given back. What the shards have given back is read
-// after that; so if the sale does not fit with that either, there was a moment since it
-// came in which it did not fit.
-type shortage struct{ available, possible, released int64 }
-
 func newTenure(
 	f ledger.Fence, p ledger.Product, available int64, released []int64, lock *lockmgr.Lock, lanes *lanes,
 ) *tenure {
@@ -119,7 +84,9 @@ func (t *tenure) admit(p Purchase, buyer told) error {
 	if limit := t.product.MaxPerPurchase; limit != nil && p.Amount > *limit && p.special == nil {
 		return &LimitError{Limit: maxPerPurchase, Max: *limit}
 	}
-	s := &sale{region: p.Region, row: p.row(&t.fence), special: p.special, until: p.Until, tenure: t, first: buyer}
+	s := &sale{
+		region: p.Region, row: p.row(&t.fence), special: p.special, until: p.Until, tenure: t, span: p.span, first: buyer,
+	}
 	t.pending.add(s)
 	t.place(s)
 	return nil

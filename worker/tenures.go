@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/holdfast-io/holdfast/api/traces"
 	"github.com/holdfast-io/holdfast/worker/ledger"
 )
 
@@ -67,7 +68,7 @@ var errAbandoned = errors.New("nobody waits for the tenure any more")
 // With create != nil a product that no shard knows is created with that amount.
 func (ts *tenures) get(ctx context.Context, productID string, create *ledger.Product) (*tenure, error) {
 	for {
-		s, ready, err := ts.slot(productID, create)
+		s, ready, err := ts.slot(ctx, productID, create)
 		if err != nil {
 			return nil, err
 		}
@@ -103,7 +104,7 @@ func (ts *tenures) leave(s *slot) {
 	})
 }
 
-func (ts *tenures) slot(productID string, create *ledger.Product) (s *slot, ready bool, err error) {
+func (ts *tenures) slot(caller context.Context, productID string, create *ledger.Product) (s *slot, ready bool, err error) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	if s := ts.byProduct[productID]; s != nil {
@@ -117,7 +118,7 @@ func (ts *tenures) slot(productID string, create *ledger.Product) (s *slot, read
 		return nil, false, ErrDraining
 	}
 	productID = strings.Clone(productID) // it outlives the message in which it came
-	ctx, giveUp := context.WithCancelCause(ts.starting)
+	ctx, giveUp := context.WithCancelCause(traces.With(ts.starting, traces.Recorded(caller)))
 	s = &slot{ready: make(chan struct{}), wanted: 1, giveUp: giveUp}
 	ts.byProduct[productID] = s
 	ts.wg.Go(func() { ts.run(ctx, s, productID, create) })
@@ -312,7 +313,7 @@ func (ts *tenures) admitted(t *tenure, p Purchase, b buyer) bool {
 
 // sellLater has a tenure begin if need be.
 func (ts *tenures) sellLater(p Purchase, b buyer) {
-	t, err := ts.get(b.Context(), p.ProductID, nil)
+	t, err := ts.get(traces.With(b.Context(), p.span), p.ProductID, nil)
 	if err != nil {
 		b.told(nil, err)
 		return

@@ -27,7 +27,7 @@ type desk struct {
 
 func newDesk(t *testing.T, space *locktest.Space, owner string) *desk {
 	eu := &fakeShard{name: "eu", commit: all(ledger.Inserted), verify: says(ledger.Checked{Current: true})}
-	lanes := newLanes([]shard{eu}, hclog.NewNullLogger())
+	lanes := newLanes([]shard{eu}, hclog.NewNullLogger(), newMetrics(prometheus.NewRegistry()))
 	running, halt := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() { lanes.run(running); close(done) }()
@@ -279,7 +279,7 @@ func TestStuckTenureIsNotRenewed(t *testing.T) {
 			<-release
 			return []ledger.Outcome{ledger.Inserted}, nil
 		}}
-		lanes := newLanes([]shard{eu}, hclog.NewNullLogger())
+		lanes := newLanes([]shard{eu}, hclog.NewNullLogger(), newMetrics(prometheus.NewRegistry()))
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() { lanes.run(ctx); close(done) }()

@@ -8,8 +8,12 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/holdfast-io/holdfast/api/certs"
 	"github.com/holdfast-io/holdfast/api/cluster"
+	"github.com/holdfast-io/holdfast/api/traces"
 	"github.com/holdfast-io/holdfast/worker/ledger"
 )
 
@@ -36,16 +40,17 @@ func (w *Worker) openTerm(ctx context.Context, view cluster.View) (*term, error)
 	for i, s := range t.shards {
 		behind[i] = s
 	}
-	t.lanes = newLanes(behind, w.log)
+	t.lanes = newLanes(behind, w.log, w.metrics)
 	t.takeover = &takeover{
 		locks: w.locks, log: w.log, past: map[eviction]pastTakeovers{}, metrics: w.metrics,
 		dial: []grpc.DialOption{
-			grpc.WithTransportCredentials(w.cfg.PeerCredentials), grpc.WithNoProxy(), grpc.WithDisableServiceConfig(),
+			grpc.WithTransportCredentials(w.peerCredentials()), grpc.WithNoProxy(), grpc.WithDisableServiceConfig(),
 		},
 	}
 	b := &beginner{
 		topology: t.topology, shards: t.shards, locks: w.locks, lanes: t.lanes,
 		timeout: w.cfg.BeginTimeout, log: w.log, metrics: w.metrics, takeover: t.takeover,
+		tracer: traces.Tracer(w.cfg.Traces),
 		newest: func(ctx context.Context) (int64, error) {
 			view, err := w.cfg.Directory.View(ctx)
 			return view.Topology.Number, err
@@ -55,6 +60,7 @@ func (w *Worker) openTerm(ctx context.Context, view cluster.View) (*term, error)
 	t.tenures.begin, t.tenures.follower = b.begin, w.follower
 	t.service = &service{
 		tenures: t.tenures, lanes: t.lanes, topology: t.topology, shards: t.shards, maxHold: w.cfg.MaxHold, log: w.log,
+		tracer:    traces.Tracer(w.cfg.Traces),
 		providers: w.cfg.Providers, outboxes: map[string]*outbox{},
 		watches: newWatches(t.shards, w.cfg.MaxWatches, w.log),
 	}
@@ -62,6 +68,14 @@ func (w *Worker) openTerm(ctx context.Context, view cluster.View) (*term, error)
 		t.service.outboxes[s.Name()] = newOutbox(s, w.cfg.Providers, w.log)
 	}
 	return t, nil
+}
+
+// peerCredentials are for connections to other workers.
+func (w *Worker) peerCredentials() credentials.TransportCredentials {
+	if w.cfg.PeerCerts == nil {
+		return insecure.NewCredentials()
+	}
+	return w.cfg.PeerCerts.Client(certs.Worker)
 }
 
 // lanesConns is how many connections the lanes of a shard use at the same time, but for whole
@@ -74,7 +88,10 @@ func (w *Worker) openShards(ctx context.Context, t *term, view cluster.View) err
 		if dsn == "" {
 			return fmt.Errorf("shard %s of topology %d has no DSN: give --shard %s=DSN", name, view.Topology.Number, name)
 		}
-		s, err := ledger.Open(ledger.Config{Name: name, DSN: dsn, ClusterID: view.ID, MinConns: lanesConns, VerifyTLS: w.cfg.VerifyTLS})
+		s, err := ledger.Open(ledger.Config{
+			Name: name, DSN: dsn, ClusterID: view.ID, MinConns: lanesConns,
+			VerifyTLS: w.cfg.VerifyTLS, Traces: w.cfg.Traces,
+		})
 		if err != nil {
 			return err
 		}
@@ -141,6 +158,7 @@ func (t *term) run(ctx context.Context, w *Worker) (next *term, err error) {
 	duties.Go(func() { w.doDuties(onDuty, t) })
 
 	w.front.serve(t.service)
+	w.metrics.now.term.Store(t)
 	steps := 1 // to the next term, which every worker begins now: nobody could sell meanwhile
 	select {
 	case <-ctx.Done():
@@ -157,6 +175,7 @@ func (t *term) run(ctx context.Context, w *Worker) (next *term, err error) {
 	// is sent on then: the next worker finds it free, and need not queue for it.
 	err = errors.Join(err, t.tenures.drain(drainCtx, steps))
 	w.front.serve(nil)
+	w.metrics.now.term.Store(nil)
 	t.takeover.background.Wait()
 	duties.Wait()
 	t.service.watches.close()

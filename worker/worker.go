@@ -3,7 +3,6 @@ package worker
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,18 +15,20 @@ import (
 	"github.com/google/uuid"
 	"github.com/hashicorp/go-hclog"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 
+	"github.com/holdfast-io/holdfast/api/certs"
 	"github.com/holdfast-io/holdfast/api/cluster"
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
 	workerv1 "github.com/holdfast-io/holdfast/api/holdfast/worker/v1"
 	"github.com/holdfast-io/holdfast/api/link"
+	"github.com/holdfast-io/holdfast/api/traces"
 	"github.com/holdfast-io/holdfast/lockmgr"
 	"github.com/holdfast-io/holdfast/worker/payment"
 )
@@ -42,15 +43,14 @@ type Config struct {
 	DSNs      map[string]string // by shard; every shard of the topology
 	Logger    hclog.Logger
 	Metrics   prometheus.Registerer // one of its own when nil
+	Traces    trace.TracerProvider  // none when nil
 	Providers payment.Providers     // of payments; none when empty
 	Region    string                // where it is; empty when there is one place for all
 
-	// PeerTLS is for coordinators and other workers that connect, PeerCredentials for
-	// connections to other workers. Without them everything is in the clear. VerifyTLS has
-	// every shard prove its name.
-	PeerTLS         *tls.Config
-	PeerCredentials credentials.TransportCredentials
-	VerifyTLS       bool
+	// PeerCerts are for the connections of coordinators and between workers, which are in the
+	// clear without them. VerifyTLS has every shard prove its name.
+	PeerCerts *certs.Source
+	VerifyTLS bool
 
 	LockTTL       time.Duration // 15 s
 	MinimumTenure time.Duration // 200 ms; others wait this long for a product at least
@@ -100,9 +100,6 @@ func (c *Config) validate() error {
 	c.FollowAfter = cmp.Or(c.FollowAfter, 10*time.Second)
 	if c.Logger == nil {
 		c.Logger = hclog.NewNullLogger()
-	}
-	if c.PeerCredentials == nil {
-		c.PeerCredentials = insecure.NewCredentials()
 	}
 	if c.Metrics == nil {
 		c.Metrics = prometheus.NewRegistry()
@@ -196,6 +193,7 @@ func (w *Worker) Run(ctx context.Context, listener net.Listener) error {
 	base, stopBase := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopBase()
 	links := link.NewServer(w.front.sell, w.cfg.MaxInFlight)
+	links.Answered = w.metrics.answered
 	server, healthServer := w.grpcServer(links)
 	var parts errgroup.Group
 	parts.Go(func() error { return ended(base, w.locks.Run(base)) })
@@ -277,14 +275,18 @@ func (w *Worker) watchTopology(ctx context.Context) error {
 }
 
 func (w *Worker) grpcServer(links *link.Server) (*grpc.Server, *health.Server) {
-	options := []grpc.ServerOption{
+	options := append(traces.ServerOptions(w.cfg.Traces),
 		// What a coordinator that hangs was sold counts as under way until it takes the answers.
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 5 * time.Second, Timeout: 5 * time.Second}),
 		grpc.InitialWindowSize(link.StreamWindow), grpc.InitialConnWindowSize(link.ConnWindow),
-		grpc.UnaryInterceptor(link.RefuseLate),
-	}
-	if w.cfg.PeerTLS != nil {
-		options = append(options, grpc.Creds(credentials.NewTLS(w.cfg.PeerTLS)))
+		grpc.ChainUnaryInterceptor(w.metrics.rpc.UnaryServerInterceptor(), link.RefuseLate),
+		grpc.StreamInterceptor(exceptLinks(w.metrics.rpc.StreamServerInterceptor())),
+	)
+	if w.cfg.PeerCerts != nil {
+		options = append(options, grpc.Creds(credentials.NewTLS(w.cfg.PeerCerts.ServerFor(
+			[]string{certs.Coordinator, certs.Worker},
+			func(why certs.Refusal) { w.metrics.peerRefused.WithLabelValues(string(why)).Inc() },
+		))))
 	}
 	server := grpc.NewServer(options...)
 	holdfastv1.RegisterProductServiceServer(server, w.front)
@@ -296,7 +298,19 @@ func (w *Worker) grpcServer(links *link.Server) (*grpc.Server, *health.Server) {
 	healthServer := health.NewServer()
 	healthServer.SetServingStatus(w.self.Instance, healthpb.HealthCheckResponse_SERVING)
 	healthpb.RegisterHealthServer(server, healthServer)
+	w.metrics.rpc.InitializeMetrics(server)
 	return server, healthServer
+}
+
+// exceptLinks has links pass an interceptor by: they last as long as their coordinators, and
+// what they bring is counted by itself.
+func exceptLinks(intercept grpc.StreamServerInterceptor) grpc.StreamServerInterceptor {
+	return func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+		if info.FullMethod == workerv1.WorkerService_Sell_FullMethodName {
+			return handler(srv, stream)
+		}
+		return intercept(srv, stream, info, handler)
+	}
 }
 
 // forCoordinators is what a worker answers beside the public contract.

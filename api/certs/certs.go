@@ -30,6 +30,14 @@ type Files struct {
 	Cert, Key, CA string
 }
 
+// The DNS names in the certificates that coordinators and workers show each other. Who has
+// another one is neither, whatever authority has made it. Addresses are not checked: those of
+// pods are not known before.
+const (
+	Coordinator = "holdfast-coordinator"
+	Worker      = "holdfast-worker"
+)
+
 // refresh is how often the files are looked at.
 const refresh = 10 * time.Second
 

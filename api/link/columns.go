@@ -17,6 +17,7 @@ type numbered struct {
 	number uint64
 	req    *holdfastv1.CreatePurchaseRequest
 	until  time.Time // when it must be decided
+	from   *origin   // nil when it is not traced
 }
 
 // Stored is what a worker tells of a purchase that is stored. All else of it is as it was
@@ -61,6 +62,10 @@ func packSales(sales []numbered) *workerv1.SellRequest {
 			}
 			msg.ExpireTimes[i] = hold.GetExpireTime().AsTime().UnixMicro()
 		}
+		if s.from != nil {
+			msg.Traces = append(msg.Traces, make([]byte, i*originSize-len(msg.Traces))...)
+			msg.Traces = append(msg.Traces, s.from[:]...)
+		}
 		for _, text := range textsOf(s.req) {
 			msg.TextLengths = append(msg.TextLengths, uint32(len(text)))
 			size += len(text)
@@ -86,7 +91,7 @@ const together = 16
 func unpackSales(msg *workerv1.SellRequest) ([]numbered, error) {
 	n, text, lengths := len(msg.GetNumbers()), msg.GetTexts(), msg.GetTextLengths()
 	if len(lengths) != n*textsOfAPurchase || len(msg.GetAmounts()) != n || len(msg.GetUntils()) != n ||
-		!fits(msg.GetExpireTimes(), n) {
+		!fits(msg.GetExpireTimes(), n) || !originsFit(msg.GetTraces(), n) {
 		return nil, errUneven
 	}
 	sales := make([]numbered, 0, n)
@@ -109,7 +114,7 @@ func unpackSales(msg *workerv1.SellRequest) ([]numbered, error) {
 				r.Hold = &holdfastv1.Hold{Expiration: &holdfastv1.Hold_ExpireTime{ExpireTime: at}}
 			}
 			i := len(sales)
-			sales = append(sales, numbered{msg.GetNumbers()[i], r, time.UnixMilli(msg.GetUntils()[i])})
+			sales = append(sales, numbered{msg.GetNumbers()[i], r, time.UnixMilli(msg.GetUntils()[i]), originOf(msg.GetTraces(), i)})
 		}
 	}
 	if text != "" {

@@ -2,6 +2,7 @@ package link
 
 import (
 	"math"
+	"reflect"
 	"testing"
 	"time"
 
@@ -39,6 +40,18 @@ func holds() *rapid.Generator[*holdfastv1.Hold] {
 	})
 }
 
+// origins are those of purchases, mostly of such as are not traced.
+func origins() *rapid.Generator[*origin] {
+	return rapid.Custom(func(t *rapid.T) *origin {
+		if rapid.IntRange(0, 3).Draw(t, "traced") > 0 {
+			return nil
+		}
+		o := &origin{}
+		copy(o[:], rapid.SliceOfN(rapid.ByteRange(1, 255), originSize, originSize).Draw(t, "origin"))
+		return o
+	})
+}
+
 func TestPurchasesArriveAsTheyWereSent(t *testing.T) {
 	text := rapid.String()
 	rapid.Check(t, func(t *rapid.T) {
@@ -48,14 +61,15 @@ func TestPurchasesArriveAsTheyWereSent(t *testing.T) {
 				ProductId: text.Draw(t, "product"), Amount: rapid.Int64().Draw(t, "amount"),
 				CustomerId: text.Draw(t, "customer"), Region: text.Draw(t, "region"),
 				PaymentMethod: text.Draw(t, "payment"), RequestId: text.Draw(t, "request"), Hold: holds().Draw(t, "hold"),
-			}, until}
+			}, until, origins().Draw(t, "from")}
 		})).Draw(t, "sent")
 		got, err := unpackSales(over(t, packSales(sent), &workerv1.SellRequest{}))
 		if err != nil || len(got) != len(sent) {
 			t.Fatalf("%d of %d purchases: %v", len(got), len(sent), err)
 		}
 		for i := range sent {
-			if got[i].number != sent[i].number || !got[i].until.Equal(sent[i].until) || !proto.Equal(got[i].req, sent[i].req) {
+			if got[i].number != sent[i].number || !got[i].until.Equal(sent[i].until) || !proto.Equal(got[i].req, sent[i].req) ||
+				!reflect.DeepEqual(got[i].from, sent[i].from) {
 				t.Errorf("got %v, want %v", got[i], sent[i])
 			}
 		}
@@ -104,13 +118,14 @@ func TestAnswersArriveAsTheyWereSent(t *testing.T) {
 // What comes from another version, or from nobody that speaks this, is refused as a whole.
 func FuzzUnpack(f *testing.F) {
 	for _, msg := range []proto.Message{
-		packSales([]numbered{{1, &holdfastv1.CreatePurchaseRequest{ProductId: "p", Amount: 3, Region: "eu", RequestId: "r"}, time.UnixMilli(1)}}),
+		packSales([]numbered{{1, &holdfastv1.CreatePurchaseRequest{ProductId: "p", Amount: 3, Region: "eu", RequestId: "r"}, time.UnixMilli(1), nil}}),
 		packSales([]numbered{
-			{1, &holdfastv1.CreatePurchaseRequest{}, time.UnixMilli(1)},
-			{2, &holdfastv1.CreatePurchaseRequest{Hold: holds().Filter(isHold).Example(1)}, time.UnixMilli(2)},
+			{1, &holdfastv1.CreatePurchaseRequest{}, time.UnixMilli(1), nil},
+			{2, &holdfastv1.CreatePurchaseRequest{Hold: holds().Filter(isHold).Example(1)}, time.UnixMilli(2), &origin{1, 23: 1}},
 		}),
 		packAnswers([]decided{{number: 3}, {number: 1, stored: Stored{ExpireTime: time.UnixMicro(5), Released: 3}}, {number: 4}}),
-		&workerv1.SellRequest{ExpireTimes: []int64{1}}, &workerv1.SellResponse{Released: []int64{1}},
+		&workerv1.SellRequest{ExpireTimes: []int64{1}}, &workerv1.SellRequest{Traces: make([]byte, originSize)},
+		&workerv1.SellRequest{Traces: []byte{1}}, &workerv1.SellResponse{Released: []int64{1}},
 		packAnswers([]decided{{number: 1, stored: Stored{PurchaseID: "eu-1"}}, {number: 2, failed: status.New(codes.Aborted, "no")}}),
 	} {
 		wire, err := proto.Marshal(msg)
@@ -125,6 +140,9 @@ func FuzzUnpack(f *testing.F) {
 			sales, err := unpackSales(request)
 			if err == nil && len(sales) != len(request.GetNumbers()) {
 				t.Errorf("%d purchases of %v", len(sales), request)
+			}
+			if n := len(request.GetTraces()); err == nil && (n%originSize != 0 || n/originSize > len(sales)) {
+				t.Errorf("%d bytes of traces of %d purchases", n, len(sales))
 			}
 			held := 0
 			for _, s := range sales {

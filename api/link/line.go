@@ -63,7 +63,9 @@ func (l *line) ended() bool {
 
 // put takes a purchase in, to be sent with the next message, and returns its number.
 // One that cannot be sent is answered at once.
-func (l *line) put(req *holdfastv1.CreatePurchaseRequest, until time.Time, answer func(Answer)) (number uint64) {
+func (l *line) put(
+	req *holdfastv1.CreatePurchaseRequest, until time.Time, from *origin, answer func(Answer),
+) (number uint64) {
 	l.mu.Lock()
 	err := l.broken
 	if err == nil && len(l.pending) >= l.limit {
@@ -77,7 +79,7 @@ func (l *line) put(req *holdfastv1.CreatePurchaseRequest, until time.Time, answe
 	defer l.mu.Unlock()
 	l.last++
 	l.pending[l.last] = errand{req, until, answer}
-	l.queue = append(l.queue, numbered{l.last, req, until})
+	l.queue = append(l.queue, numbered{l.last, req, until, from})
 	if l.alarm.IsZero() || until.Before(l.alarm) {
 		l.alarm = until
 		l.clock.Reset(time.Until(until))

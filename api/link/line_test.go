@@ -14,12 +14,12 @@ func TestQueueToASilentWorkerIsBounded(t *testing.T) {
 	l := &line{limit: 10, wake: make(chan struct{}, 1), pending: map[uint64]errand{}, clock: time.NewTimer(time.Hour)}
 	defer l.clock.Stop()
 	gone, answered := errors.New("gone"), 0
-	sent := l.put(&holdfastv1.CreatePurchaseRequest{}, time.Now().Add(time.Hour), func(Answer) { answered++ })
+	sent := l.put(&holdfastv1.CreatePurchaseRequest{}, time.Now().Add(time.Hour), nil, func(Answer) { answered++ })
 	if msg := l.take(); len(msg.GetNumbers()) != 1 {
 		t.Fatalf("sends %v", msg)
 	}
 	for range 10_000 {
-		number := l.put(&holdfastv1.CreatePurchaseRequest{}, time.Now().Add(time.Hour), func(Answer) { answered++ })
+		number := l.put(&holdfastv1.CreatePurchaseRequest{}, time.Now().Add(time.Hour), nil, func(Answer) { answered++ })
 		l.abandon(gone, number)
 	}
 	if len(l.queue) > 2*perMessage || len(l.abandoned) > 0 || answered != 10_000 {

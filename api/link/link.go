@@ -64,7 +64,7 @@ func (l *Link) Sell(
 	ctx context.Context, req *holdfastv1.CreatePurchaseRequest, until time.Time,
 ) (*holdfastv1.Purchase, error) {
 	line, answered := l.current(), make(chan Answer, 1)
-	number := line.put(req, until, func(a Answer) { answered <- a })
+	number := line.put(req, until, originIn(ctx), func(a Answer) { answered <- a })
 	var a Answer
 	select {
 	case a = <-answered:
@@ -77,9 +77,11 @@ func (l *Link) Sell(
 
 // Start has the worker decide one purchase, and returns. It calls answer once, from
 // anywhere, at the given time at the latest. The answers of others wait meanwhile, so it
-// must not block, nor use the link.
-func (l *Link) Start(req *holdfastv1.CreatePurchaseRequest, until time.Time, answer func(Answer)) {
-	l.current().put(req, until, answer)
+// must not block, nor use the link. Of ctx it takes the trace, and not the end.
+func (l *Link) Start(
+	ctx context.Context, req *holdfastv1.CreatePurchaseRequest, until time.Time, answer func(Answer),
+) {
+	l.current().put(req, until, originIn(ctx), answer)
 }
 
 // SellAll has the worker decide purchases, each by itself, and returns their answers in
@@ -90,6 +92,7 @@ func (l *Link) SellAll(ctx context.Context, reqs []*holdfastv1.CreatePurchaseReq
 	}
 	var (
 		line        = l.current()
+		from        = originIn(ctx)
 		numbers     = make([]uint64, len(reqs))
 		answers     = make([]Answer, len(reqs))
 		outstanding atomic.Int64
@@ -97,7 +100,7 @@ func (l *Link) SellAll(ctx context.Context, reqs []*holdfastv1.CreatePurchaseReq
 	)
 	outstanding.Store(int64(len(reqs)))
 	for i, req := range reqs {
-		numbers[i] = line.put(req, until, func(a Answer) {
+		numbers[i] = line.put(req, until, from, func(a Answer) {
 			answers[i] = a
 			if outstanding.Add(-1) == 0 {
 				close(complete)

@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -21,6 +22,12 @@ import (
 // Server is a worker's end of all its links.
 type Server struct {
 	workerv1.UnimplementedWorkerServiceServer
+
+	// Answered, unless it is nil, is told once of each sale when it is answered, also of one
+	// that was too many and that nobody was asked to decide. It must not block. Set it before
+	// the server serves.
+	Answered func(*Sale, error)
+
 	sell    func(*Sale)
 	limit   int64
 	sales   atomic.Int64 // under way
@@ -42,9 +49,12 @@ type Sale struct {
 	// Until is when it must be decided, by the clock on the wall: later the coordinator may
 	// have told the buyer what another worker decided.
 	Until time.Time
+	// Came is when the message came that brought it.
+	Came time.Time
 
 	end    *end
 	number uint64
+	from   *origin
 
 	// Guarded by end.mu.
 	ctx    context.Context // nil unless somebody has asked for it
@@ -54,6 +64,9 @@ type Sale struct {
 // Answer tells the coordinator what became of the purchase, unless nobody waits for that
 // any more. It must be called once.
 func (s *Sale) Answer(stored Stored, err error) {
+	if told := s.end.server.Answered; told != nil {
+		told(s, err)
+	}
 	a := decided{number: s.number, stored: stored}
 	if err != nil {
 		a.failed = status.Convert(err)
@@ -65,6 +78,9 @@ func (s *Sale) Answer(stored Stored, err error) {
 		s.end.ring()
 	}
 }
+
+// Trace is the span that the purchase goes on from. It is not valid when it is not traced.
+func (s *Sale) Trace() trace.SpanContext { return s.from.span() }
 
 // Context returns a context that ends when nobody waits for the answer any more, or
 // when it was given. Whoever only has to answer needs none, and saves it.
@@ -150,15 +166,16 @@ func (e *end) read(stream grpc.BidiStreamingServer[workerv1.SellRequest, workerv
 		if err != nil {
 			return err
 		}
+		came := time.Now()
 		for _, sale := range sales {
-			e.begin(sale)
+			e.begin(sale, came)
 		}
 		e.leave(msg.GetAbandoned())
 	}
 }
 
-func (e *end) begin(told numbered) {
-	s := &Sale{Request: told.req, Until: told.until, end: e, number: told.number}
+func (e *end) begin(told numbered, came time.Time) {
+	s := &Sale{Request: told.req, Until: told.until, Came: came, end: e, number: told.number, from: told.from}
 	allowed := e.server.sales.Add(1) <= e.server.limit
 	if !e.take(s) {
 		e.server.sales.Add(-1)

@@ -117,7 +117,7 @@ func TestStartedPurchaseIsAnsweredOnce(t *testing.T) {
 		told := map[string]string{}
 		var mu sync.Mutex
 		start := func(id string, wait time.Duration) {
-			l.Start(named(id), begun.Add(wait), func(a link.Answer) {
+			l.Start(t.Context(), named(id), begun.Add(wait), func(a link.Answer) {
 				mu.Lock()
 				defer mu.Unlock()
 				told[id] += fmt.Sprint(status.Code(a.Err), " after ", time.Since(begun), "; ")

@@ -26,28 +26,37 @@ import (
 // Flags that several commands share; each function adds them and returns how to
 // read them.
 
-func etcdFlags(flags *pflag.FlagSet) func() (cluster.Directory, error) {
-	endpoints := flags.StringSlice("etcd", []string{"127.0.0.1:2379"}, "etcd endpoints")
-	prefix := flags.String("prefix", "/holdfast/", "prefix of the cluster's keys in etcd")
-	security := etcdSecurityFlags(flags)
-	return func() (cluster.Directory, error) {
-		creds, password, err := security.open(*endpoints)
-		if err != nil {
-			return cluster.Directory{}, err
-		}
-		client, err := clientv3.New(clientv3.Config{
-			Endpoints: *endpoints, Logger: zap.NewNop(), DialTimeout: 5 * time.Second,
-			Username: security.user, Password: password,
-			DialOptions: []grpc.DialOption{grpc.WithTransportCredentials(creds)}, // which can be replaced, unlike Config.TLS
-			// A connection that died without a word is noticed within the default
-			// TTL of a lock, and renewals go to another member. gRPC takes no less.
-			DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 2 * time.Second,
-		})
-		if err != nil {
-			return cluster.Directory{}, usageError("--etcd: %w", err)
-		}
-		return cluster.Directory{Client: client, Prefix: strings.TrimSuffix(*prefix, "/") + "/"}, nil
+func etcdFlags(flags *pflag.FlagSet) *etcdSettings {
+	s := &etcdSettings{security: etcdSecurityFlags(flags)}
+	flags.StringSliceVar(&s.endpoints, "etcd", []string{"127.0.0.1:2379"}, "etcd endpoints")
+	flags.StringVar(&s.prefix, "prefix", "/holdfast/", "prefix of the cluster's keys in etcd")
+	return s
+}
+
+// etcdSettings say how etcd is reached.
+type etcdSettings struct {
+	endpoints []string
+	prefix    string
+	security  *etcdSecurity
+}
+
+func (s *etcdSettings) directory() (cluster.Directory, error) {
+	creds, password, err := s.security.open(s.endpoints)
+	if err != nil {
+		return cluster.Directory{}, err
 	}
+	client, err := clientv3.New(clientv3.Config{
+		Endpoints: s.endpoints, Logger: zap.NewNop(), DialTimeout: 5 * time.Second,
+		Username: s.security.user, Password: password,
+		DialOptions: []grpc.DialOption{grpc.WithTransportCredentials(creds)}, // which can be replaced, unlike Config.TLS
+		// A connection that died without a word is noticed within the default
+		// TTL of a lock, and renewals go to another member. gRPC takes no less.
+		DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 2 * time.Second,
+	})
+	if err != nil {
+		return cluster.Directory{}, usageError("--etcd: %w", err)
+	}
+	return cluster.Directory{Client: client, Prefix: strings.TrimSuffix(s.prefix, "/") + "/"}, nil
 }
 
 // etcdError says which etcd did not answer, and what to do about it.

@@ -3,7 +3,6 @@ package main
 import (
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-io/holdfast/coordinator"
@@ -16,7 +15,7 @@ func newCoordinator() *cobra.Command {
 		Args:  noArguments,
 	}
 	flags := cmd.Flags()
-	directory, logger := etcdFlags(flags), logFlags(flags)
+	etcd, logger := etcdFlags(flags), logFlags(flags)
 	grpcListen := flags.String("grpc-listen", "127.0.0.1:7070", "address of the gRPC API")
 	httpListen := flags.String("http-listen", "127.0.0.1:8080", "address of the HTTP/JSON API")
 	deadline := flags.Duration("deadline", 15*time.Second, "for calls that come without one")
@@ -24,46 +23,27 @@ func newCoordinator() *cobra.Command {
 	hold := flags.Duration("default-hold", 10*time.Minute, "of holds of which nobody says how long they last, and of orders while they are paid")
 	drain := flags.Duration("drain-timeout", 10*time.Second, "how long to finish what is in flight on SIGTERM")
 	inFlight := flags.Int("max-in-flight", 20_000, "purchases under way at each worker; more are refused as overload")
-	metricsAddress := flags.String("metrics-listen", "", "address to serve Prometheus metrics on, at /metrics (default none)")
-	healthAddress := healthFlag(flags)
-	own := certFlags(flags, "tls", "the certificate of the public API", false)
-	peer := certFlags(flags, "peer", "the certificate to show workers, of the name "+coordinatorName, true)
-	callers := authFlags(flags)
+	observe, secure, healthAddress := observeFlags(flags, "coordinator"), coordinatorSecurityFlags(flags, etcd.security), healthFlag(flags)
 	region := flags.String("region", "", "where this coordinator is, which workers are told to know where a product is asked for (default nowhere)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		log := logger()
-		d, err := directory()
+		d, err := etcd.directory()
 		if err != nil {
 			return err
 		}
 		defer func() { _ = d.Client.Close() }()
-		registry, stopMetrics, err := serveMetrics(cmd.Context(), *metricsAddress)
+		seen, unobserve, err := observe(cmd.Context(), log)
 		if err != nil {
 			return err
 		}
-		defer stopMetrics()
+		defer unobserve()
 		cfg := coordinator.Config{
-			Directory: d, Logger: log, Metrics: registry, Region: *region, Deadline: *deadline,
+			Directory: d, Logger: log, Metrics: seen.metrics, Traces: seen.traces, Region: *region, Deadline: *deadline,
 			AttemptTimeout: *attempt, DefaultHold: *hold, DrainTimeout: *drain, MaxInFlight: *inFlight,
 		}
-		if cfg.Authenticator, cfg.Rates, err = callers(log); err != nil {
+		if err := secure(&cfg); err != nil {
 			return err
 		}
-		ownCerts, err := own()
-		if err != nil {
-			return err
-		}
-		peerCerts, err := peer()
-		if err != nil {
-			return err
-		}
-		if ownCerts != nil {
-			cfg.TLS = ownCerts.Server()
-		}
-		cfg.PeerCredentials = peerCredentials(peerCerts)
-		shown := certMetrics{promauto.With(registry)}
-		shown.show("server", ownCerts)
-		shown.show("peer", peerCerts)
 		c, err := coordinator.New(cfg)
 		if err != nil {
 			return err

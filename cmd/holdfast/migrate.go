@@ -23,7 +23,7 @@ func newMigrate() *cobra.Command {
 		Args:  noArguments,
 	}
 	flags := cmd.Flags()
-	directory, shards := etcdFlags(flags), shardFlags(flags)
+	directory, shards := etcdFlags(flags).directory, shardFlags(flags)
 	order := flags.StringSlice("shards", nil, "names of the shards in the order of a new topology (default sorted)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		dsns, err := shards()

@@ -17,13 +17,9 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/holdfast-io/holdfast/api/certs"
+	"github.com/holdfast-io/holdfast/coordinator"
 	"github.com/holdfast-io/holdfast/coordinator/auth"
-)
-
-// The DNS names in the certificates of coordinators and workers: who has another one is neither.
-const (
-	coordinatorName = "holdfast-coordinator"
-	workerName      = "holdfast-worker"
+	"github.com/holdfast-io/holdfast/worker"
 )
 
 // insecureFlag is one flag of a command, however many things ask for it.
@@ -68,14 +64,12 @@ func certFlags(flags *pflag.FlagSet, prefix, whose string, withCA bool) func() (
 	}
 }
 
-// certMetrics tells when the certificates that are shown expire.
-type certMetrics struct{ factory promauto.Factory }
-
-func (m certMetrics) show(name string, source *certs.Source) {
+// showExpiry tells when the certificate that is shown now expires.
+func showExpiry(r prometheus.Registerer, name string, source *certs.Source) {
 	if source == nil {
 		return
 	}
-	m.factory.NewGaugeFunc(prometheus.GaugeOpts{
+	promauto.With(r).NewGaugeFunc(prometheus.GaugeOpts{
 		Name:        "holdfast_certificate_not_after_timestamp_seconds",
 		Help:        "When the certificate that is shown now expires.",
 		ConstLabels: prometheus.Labels{"certificate": name},
@@ -87,29 +81,41 @@ func (m certMetrics) show(name string, source *certs.Source) {
 	})
 }
 
-// peerCredentials are for connections to workers.
-func peerCredentials(source *certs.Source) credentials.TransportCredentials {
-	if source == nil {
-		return insecure.NewCredentials()
-	}
-	return source.Client(workerName)
-}
-
-// peerTLS is for what coordinators and workers connect to.
-func peerTLS(source *certs.Source, r prometheus.Registerer) *tls.Config {
-	if source == nil {
+// coordinatorSecurityFlags are those of all that a coordinator shows and asks for.
+func coordinatorSecurityFlags(flags *pflag.FlagSet, etcd *etcdSecurity) func(*coordinator.Config) error {
+	own := certFlags(flags, "tls", "the certificate of the public API", false)
+	peer := certFlags(flags, "peer", "the certificate to show workers, of the name "+certs.Coordinator, true)
+	callers := authFlags(flags)
+	return func(cfg *coordinator.Config) (err error) {
+		if cfg.Authenticator, cfg.Rates, err = callers(cfg.Logger); err != nil {
+			return err
+		}
+		if cfg.Certs, err = own(); err != nil {
+			return err
+		}
+		if cfg.PeerCerts, err = peer(); err != nil {
+			return err
+		}
+		showExpiry(cfg.Metrics, "server", cfg.Certs)
+		showExpiry(cfg.Metrics, "peer", cfg.PeerCerts)
+		showExpiry(cfg.Metrics, "etcd", etcd.certs)
 		return nil
 	}
-	refused := promauto.With(r).NewCounterVec(prometheus.CounterOpts{
-		Name: "holdfast_peer_refused_total",
-		Help: "Connections of those who have not shown the certificate of a coordinator or a worker, by reason.",
-	}, []string{"reason"})
-	for _, reason := range []certs.Refusal{certs.NoCertificate, certs.ForeignCertificate, certs.OtherName} {
-		refused.WithLabelValues(string(reason)) // there from the start, for rates
+}
+
+// workerSecurityFlags are those of a worker.
+func workerSecurityFlags(flags *pflag.FlagSet, etcd *etcdSecurity) func(*worker.Config) error {
+	peer := certFlags(flags, "peer", "the certificate to show coordinators and other workers, of the name "+certs.Worker, true)
+	may := insecureFlag(flags)
+	return func(cfg *worker.Config) (err error) {
+		if cfg.PeerCerts, err = peer(); err != nil {
+			return err
+		}
+		cfg.VerifyTLS = !may()
+		showExpiry(cfg.Metrics, "peer", cfg.PeerCerts)
+		showExpiry(cfg.Metrics, "etcd", etcd.certs)
+		return nil
 	}
-	return source.ServerFor([]string{coordinatorName, workerName}, func(why certs.Refusal) {
-		refused.WithLabelValues(string(why)).Inc()
-	})
 }
 
 // authFlags are whose tokens a coordinator takes, and how many calls each caller may make.
@@ -149,6 +155,8 @@ type etcdSecurity struct {
 	files              certs.Files
 	user, passwordFile string
 	may                func() bool
+
+	certs *certs.Source // nil if etcd is shown none, and until it is connected to
 }
 
 func etcdSecurityFlags(flags *pflag.FlagSet) *etcdSecurity {
@@ -193,6 +201,9 @@ func (s *etcdSecurity) open(endpoints []string) (creds credentials.TransportCred
 	source, err := certs.Open(s.files) // for as long as the process lives, as the client
 	if err != nil {
 		return nil, "", usageError("--etcd-ca, --etcd-cert: %w", err)
+	}
+	if s.files.Cert != "" {
+		s.certs = source
 	}
 	return source.Client(""), password, nil
 }

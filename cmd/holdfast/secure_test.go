@@ -45,8 +45,8 @@ func startSecured(t *testing.T) *secured {
 	trust, tomorrow := []*certstest.Authority{s.ours}, time.Now().Add(20*time.Hour)
 	s.client = s.ours.Issue(t.TempDir(), tomorrow, trust, "client")
 	public := s.ours.Issue(t.TempDir(), tomorrow, trust, "holdfast.example")
-	coordinator := s.ours.Issue(t.TempDir(), tomorrow, trust, coordinatorName)
-	worker := s.ours.Issue(s.peerDir, tomorrow, trust, workerName)
+	coordinator := s.ours.Issue(t.TempDir(), tomorrow, trust, certs.Coordinator)
+	worker := s.ours.Issue(s.peerDir, tomorrow, trust, certs.Worker)
 	s.issuer = newIssuerKey(t)
 	tokens := filepath.Join(t.TempDir(), "tokens.yaml")
 	hash := func(token string) string { h := sha256.Sum256([]byte(token)); return hex.EncodeToString(h[:]) }
@@ -244,7 +244,7 @@ func (s *secured) mustKeepSecret(secrets ...string) {
 
 // Nothing is in the clear because somebody forgot it.
 func TestSecurityIsOnByDefault(t *testing.T) {
-	files := certstest.New(t).Issue(t.TempDir(), time.Now().Add(time.Hour), nil, coordinatorName)
+	files := certstest.New(t).Issue(t.TempDir(), time.Now().Add(time.Hour), nil, certs.Coordinator)
 	gone := filepath.Join(t.TempDir(), "gone")
 	for _, tt := range []struct {
 		args []string

@@ -25,7 +25,7 @@ func newStatus() *cobra.Command {
 		Args:  noArguments,
 	}
 	flags := cmd.Flags()
-	directory, shards, asJSON := etcdFlags(flags), shardFlags(flags), jsonFlag(flags)
+	directory, shards, asJSON := etcdFlags(flags).directory, shardFlags(flags), jsonFlag(flags)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		d, err := directory()
 		if err != nil {

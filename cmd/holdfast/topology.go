@@ -29,7 +29,7 @@ func newTopology() *cobra.Command {
 // topologyCall gives a command the flags to reach etcd and the shards, and runs
 // call with both.
 func topologyCall(cmd *cobra.Command, call func(context.Context, *cobra.Command, *topologyAdmin, []string) error) *cobra.Command {
-	directory, dsns, asJSON := etcdFlags(cmd.Flags()), shardFlags(cmd.Flags()), jsonFlag(cmd.Flags())
+	directory, dsns, asJSON := etcdFlags(cmd.Flags()).directory, shardFlags(cmd.Flags()), jsonFlag(cmd.Flags())
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		ctx, cancel := context.WithTimeout(cmd.Context(), time.Minute)
 		defer cancel()

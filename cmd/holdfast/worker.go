@@ -2,11 +2,12 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"os"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus/promauto"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/holdfast-io/holdfast/worker"
 )
@@ -18,72 +19,76 @@ func newWorker() *cobra.Command {
 		Args:  noArguments,
 	}
 	flags := cmd.Flags()
-	directory, shards, logger := etcdFlags(flags), shardFlags(flags), logFlags(flags)
-	payments := paymentFlags(flags)
-	hostname, _ := os.Hostname()
-	name := flags.String("name", hostname, "stable name; decides which products are routed here")
+	etcd, shards, logger, settings := etcdFlags(flags), shardFlags(flags), logFlags(flags), workerFlags(flags)
+	payments, secure, observe := paymentFlags(flags), workerSecurityFlags(flags, etcd.security), observeFlags(flags, "worker")
 	address := flags.String("listen", "127.0.0.1:7071", "address to serve coordinators on")
-	advertise := flags.String("advertise", "", "address at which others reach this worker (default that of --listen)")
-	lockTTL := flags.Duration("lock-ttl", 15*time.Second, "how long a lock outlives a worker that nobody can probe")
-	minimum := flags.Duration("minimum-tenure", 200*time.Millisecond, "how long a product is kept though another worker wants it")
-	idle := flags.Duration("idle-tenure", time.Minute, "how long a product is kept that nobody buys")
-	drain := flags.Duration("drain-timeout", 10*time.Second, "how long to finish what is in flight on SIGTERM")
-	inFlight := flags.Int("max-in-flight", 50_000, "purchases under way, of all coordinators; more are refused as overload")
-	maxHold := flags.Duration("max-hold", 24*time.Hour, "how long a hold lasts at most, however often it is extended")
-	sweep := flags.Duration("sweep-interval", time.Second, "how often to look for holds whose time is up; 0 for never: buyers who need their units still get them")
-	audit := flags.Duration("audit-interval", 10*time.Minute, "how often one of the workers recounts all shards; 0 for never")
-	region := flags.String("region", "", "where this worker is; products move to the region whose coordinators bring most of their purchases (default nowhere: none moves)")
-	metricsAddress := flags.String("metrics-listen", "", "address to serve Prometheus metrics on, at /metrics (default none)")
 	healthAddress := healthFlag(flags)
-	peer := certFlags(flags, "peer", "the certificate to show coordinators and other workers, of the name "+workerName, true)
-	may := insecureFlag(flags)
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
-		d, err := directory()
+		cfg := settings()
+		cfg.Logger = logger()
+		d, err := etcd.directory()
 		if err != nil {
 			return err
 		}
 		defer func() { _ = d.Client.Close() }()
-		dsns, err := shards()
+		cfg.Directory = d
+		if cfg.DSNs, err = shards(); err != nil {
+			return err
+		}
+		if cfg.Providers, err = payments(); err != nil {
+			return err
+		}
+		seen, unobserve, err := observe(cmd.Context(), cfg.Logger)
 		if err != nil {
 			return err
 		}
-		providers, err := payments()
-		if err != nil {
+		defer unobserve()
+		cfg.Metrics, cfg.Traces = seen.metrics, seen.traces
+		if err := secure(&cfg); err != nil {
 			return err
 		}
-		listener, err := listen(cmd.Context(), "listen", *address)
-		if err != nil {
-			return err
-		}
-		registry, stopMetrics, err := serveMetrics(cmd.Context(), *metricsAddress)
-		if err != nil {
-			return err
-		}
-		defer stopMetrics()
-		peerCerts, err := peer()
-		if err != nil {
-			return err
-		}
-		certMetrics{promauto.With(registry)}.show("peer", peerCerts)
-		w, err := worker.New(cmd.Context(), worker.Config{
-			Name: *name, Advertise: cmp.Or(*advertise, listener.Addr().String()),
-			Directory: d, DSNs: dsns, Logger: logger(),
-			Metrics: registry, Providers: providers, Region: *region,
-			PeerTLS: peerTLS(peerCerts, registry), PeerCredentials: peerCredentials(peerCerts), VerifyTLS: !may(),
-			LockTTL: *lockTTL, MinimumTenure: *minimum, IdleTenure: *idle, DrainTimeout: *drain, MaxInFlight: *inFlight,
-			MaxHold: *maxHold, SweepInterval: orNever(*sweep), AuditInterval: orNever(*audit),
-		})
-		if err != nil {
-			return err
-		}
-		stopHealth, err := serveHealth(cmd.Context(), *healthAddress, w.Ready)
-		if err != nil {
-			return err
-		}
-		defer stopHealth()
-		return w.Run(cmd.Context(), listener)
+		return runWorker(cmd.Context(), cfg, *address, *healthAddress)
 	}
 	return cmd
+}
+
+func runWorker(ctx context.Context, cfg worker.Config, address, healthAddress string) error {
+	listener, err := listen(ctx, "listen", address)
+	if err != nil {
+		return err
+	}
+	cfg.Advertise = cmp.Or(cfg.Advertise, listener.Addr().String())
+	w, err := worker.New(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	stopHealth, err := serveHealth(ctx, healthAddress, w.Ready)
+	if err != nil {
+		return err
+	}
+	defer stopHealth()
+	return w.Run(ctx, listener)
+}
+
+// workerFlags are how a worker sells.
+func workerFlags(flags *pflag.FlagSet) func() worker.Config {
+	var cfg worker.Config
+	hostname, _ := os.Hostname()
+	flags.StringVar(&cfg.Name, "name", hostname, "stable name; decides which products are routed here")
+	flags.StringVar(&cfg.Advertise, "advertise", "", "address at which others reach this worker (default that of --listen)")
+	flags.StringVar(&cfg.Region, "region", "", "where this worker is; products move to the region whose coordinators bring most of their purchases (default nowhere: none moves)")
+	flags.DurationVar(&cfg.LockTTL, "lock-ttl", 15*time.Second, "how long a lock outlives a worker that nobody can probe")
+	flags.DurationVar(&cfg.MinimumTenure, "minimum-tenure", 200*time.Millisecond, "how long a product is kept though another worker wants it")
+	flags.DurationVar(&cfg.IdleTenure, "idle-tenure", time.Minute, "how long a product is kept that nobody buys")
+	flags.DurationVar(&cfg.DrainTimeout, "drain-timeout", 10*time.Second, "how long to finish what is in flight on SIGTERM")
+	flags.IntVar(&cfg.MaxInFlight, "max-in-flight", 50_000, "purchases under way, of all coordinators; more are refused as overload")
+	flags.DurationVar(&cfg.MaxHold, "max-hold", 24*time.Hour, "how long a hold lasts at most, however often it is extended")
+	sweep := flags.Duration("sweep-interval", time.Second, "how often to look for holds whose time is up; 0 for never: buyers who need their units still get them")
+	audit := flags.Duration("audit-interval", 10*time.Minute, "how often one of the workers recounts all shards; 0 for never")
+	return func() worker.Config {
+		cfg.SweepInterval, cfg.AuditInterval = orNever(*sweep), orNever(*audit)
+		return cfg
+	}
 }
 
 // orNever is an interval as the worker takes it: there 0 is the default, and less is never.

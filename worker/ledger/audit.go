@@ -24,6 +24,11 @@ const (
 	OrphanedPayments Kind = "orphaned_payments" // money and units have parted; see Backlog
 )
 
+// Kinds are all there are.
+func Kinds() []Kind {
+	return []Kind{Oversold, PurchasedOff, ReleasedOff, AboveFence, NoFence, NoProduct, AmountsDiffer, OrphanedPayments}
+}
+
 // Finding is what an audit has against one product.
 type Finding struct {
 	ProductID string

@@ -13,6 +13,8 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/holdfast-io/holdfast/api/traces"
 )
 
 // Purchase is a row of a shard. Fence is set on the way in only: it is that of the
@@ -196,7 +198,9 @@ func asKept(t *time.Time) *time.Time {
 
 // copy stores all rows, or none.
 func (b *batch) copy(ctx context.Context, conn *pgx.Conn) error {
+	ctx, span := traced(ctx, copyPurchases)
 	_, err := conn.PgConn().CopyFrom(ctx, bytes.NewReader(b.encode()), copyPurchases)
+	traces.End(span, err)
 	return err
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"go.opentelemetry.io/otel/trace"
 )
 
 var (
@@ -68,6 +69,8 @@ type Config struct {
 	// open: when a worker takes over a hundred products, its buyers would wait for
 	// the connections first.
 	MinConns, MaxConns int32 // 0, and 10 when zero
+
+	Traces trace.TracerProvider // of statements; none when nil
 }
 
 // Shard is one Postgres database. It is safe for concurrent use.
@@ -114,6 +117,9 @@ func Open(cfg Config) (*Shard, error) {
 	// What is off and cannot be avoided counts as if it took hours, and Postgres would
 	// compile such a statement each time: half a second for what takes a millisecond.
 	params["jit"] = "off"
+	if cfg.Traces != nil {
+		pc.ConnConfig.Tracer = newTracer(cfg.Traces)
+	}
 	pc.ConnConfig.ConnectTimeout = cmp.Or(pc.ConnConfig.ConnectTimeout, 2*time.Second)
 	if cfg.ClusterID != uuid.Nil {
 		pc.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {

@@ -381,7 +381,11 @@ type SellRequest struct {
 	ExpireTimes []int64 `protobuf:"varint,6,rep,packed,name=expire_times,json=expireTimes,proto3" json:"expire_times,omitempty"`
 	// Until when each may be decided, in milliseconds since 1970, UTC: later the coordinator
 	// may have told the buyer what another worker decided.
-	Untils        []int64 `protobuf:"varint,7,rep,packed,name=untils,proto3" json:"untils,omitempty"`
+	Untils []int64 `protobuf:"varint,7,rep,packed,name=untils,proto3" json:"untils,omitempty"`
+	// Of what is traced, the ids of the trace and of the span that it goes on from: 16 and 8
+	// bytes of each purchase, zero of those that are not traced. Left short where the rest of
+	// them is not, and so empty when none is.
+	Traces        []byte `protobuf:"bytes,8,opt,name=traces,proto3" json:"traces,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -461,6 +465,13 @@ func (x *SellRequest) GetExpireTimes() []int64 {
 func (x *SellRequest) GetUntils() []int64 {
 	if x != nil {
 		return x.Untils
+	}
+	return nil
+}
+
+func (x *SellRequest) GetTraces() []byte {
+	if x != nil {
+		return x.Traces
 	}
 	return nil
 }
@@ -651,7 +662,7 @@ const file_holdfast_worker_v1_worker_proto_rawDesc = "" +
 	"\x0eReadmitRequest\x12\x1d\n" +
 	"\n" +
 	"product_id\x18\x01 \x01(\tR\tproductId\x12G\n" +
-	"\fconfirmation\x18\x02 \x01(\v2#.holdfast.v1.ConfirmPurchaseRequestR\fconfirmation\"\xd3\x01\n" +
+	"\fconfirmation\x18\x02 \x01(\v2#.holdfast.v1.ConfirmPurchaseRequestR\fconfirmation\"\xeb\x01\n" +
 	"\vSellRequest\x12\x18\n" +
 	"\anumbers\x18\x01 \x03(\x04R\anumbers\x12\x18\n" +
 	"\aamounts\x18\x02 \x03(\x03R\aamounts\x12\x14\n" +
@@ -659,7 +670,8 @@ const file_holdfast_worker_v1_worker_proto_rawDesc = "" +
 	"\ftext_lengths\x18\x04 \x03(\rR\vtextLengths\x12\x1c\n" +
 	"\tabandoned\x18\x05 \x03(\x04R\tabandoned\x12!\n" +
 	"\fexpire_times\x18\x06 \x03(\x03R\vexpireTimes\x12\x16\n" +
-	"\x06untils\x18\a \x03(\x03R\x06untils\"\xc8\x02\n" +
+	"\x06untils\x18\a \x03(\x03R\x06untils\x12\x16\n" +
+	"\x06traces\x18\b \x01(\fR\x06traces\"\xc8\x02\n" +
 	"\fSellResponse\x12\x18\n" +
 	"\anumbers\x18\x01 \x03(\x04R\anumbers\x122\n" +
 	"\x06states\x18\x02 \x03(\x0e2\x1a.holdfast.v1.PurchaseStateR\x06states\x12!\n" +
