@@ -28,6 +28,7 @@ func TestValuesAreRefused(t *testing.T) {
 		{"no time to drain a coordinator", `coordinator: {drainTimeout: 25.5s}`, "coordinator.terminationGracePeriodSeconds: 30 is not more"},
 		{"a shared grace period that is too short", `{defaults: {terminationGracePeriodSeconds: 15}}`, "coordinator.terminationGracePeriodSeconds: 15 is not more"},
 		{"scaling by nothing", `coordinator: {autoscaling: {enabled: true}, resources: {requests: {cpu: null}}}`, "coordinator.autoscaling.enabled: needs"},
+		{"leaving out an alert that is none", `prometheusRule: {enabled: true, without: [HoldfastBored]}`, `prometheusRule.without: there is no alert "HoldfastBored"`},
 		{"less than the least", `coordinator: {autoscaling: {enabled: true, minReplicas: 11}}`, "coordinator.autoscaling.minReplicas: 11"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -88,6 +89,8 @@ func TestSchemaRefuses(t *testing.T) {
 		{`coordinator: {service: {type: ExternalName}}`, "/coordinator/service/type"},
 		{`migrate: {logLevel: info}`, "logLevel"},
 		{`image: {digest: latest}`, "/image/digest"},
+		{`prometheusRule: {without: [Oversold]}`, "/prometheusRule/without/0"},
+		{`dashboard: {labels: {grafana_dashboard: 1}}`, "/dashboard/labels/grafana_dashboard"},
 		{`networkPolicy: {shardPorts: []}`, "/networkPolicy/shardPorts"},
 		{`defaults: {extraEnv: [{name: A, value: b, valueFrom: {fieldRef: {fieldPath: x}}}]}`, "/defaults/extraEnv/0"},
 		{`defaults: {tolerations: [{keys: a}]}`, "/defaults/tolerations/0"},
