@@ -19,6 +19,7 @@ func TestValuesAreRefused(t *testing.T) {
 		{"no shard", `shards: []`, "shards: give at least one"},
 		{"only spare shards", `shards: [{name: eu, spare: true, existingSecret: {name: eu, key: uri}}]`, "shards: all are spare"},
 		{"no etcd", `etcd: {endpoints: []}`, "etcd.endpoints: "},
+		{"leaving out an alert that is none", `prometheusRule: {enabled: true, without: [HoldfastBored]}`, `prometheusRule.without: there is no alert "HoldfastBored"`},
 		{"a shard twice", `shards: [{name: eu, dsn: a}, {name: us, dsn: b}, {name: eu, dsn: c}]`, `shards[2].name: "eu" is shards[0]`},
 		{"a shard with both", `shards: [{name: eu, dsn: a, existingSecret: {name: eu, key: uri}}]`, "shards[0]: shard eu has both"},
 		{"a shard with neither", `shards: [{name: us, dsn: a}, {name: eu}]`, "shards[1]: shard eu has neither"},
@@ -28,7 +29,6 @@ func TestValuesAreRefused(t *testing.T) {
 		{"no time to drain a coordinator", `coordinator: {drainTimeout: 25.5s}`, "coordinator.terminationGracePeriodSeconds: 30 is not more"},
 		{"a shared grace period that is too short", `{defaults: {terminationGracePeriodSeconds: 15}}`, "coordinator.terminationGracePeriodSeconds: 15 is not more"},
 		{"scaling by nothing", `coordinator: {autoscaling: {enabled: true}, resources: {requests: {cpu: null}}}`, "coordinator.autoscaling.enabled: needs"},
-		{"leaving out an alert that is none", `prometheusRule: {enabled: true, without: [HoldfastBored]}`, `prometheusRule.without: there is no alert "HoldfastBored"`},
 		{"less than the least", `coordinator: {autoscaling: {enabled: true, minReplicas: 11}}`, "coordinator.autoscaling.minReplicas: 11"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
