@@ -103,3 +103,46 @@ func TestEveryAlertHasAPageAndEveryPageAnAlert(t *testing.T) {
 		t.Errorf("pages %q, alerts %q", got, want)
 	}
 }
+
+var (
+	usage    = regexp.MustCompile(`Use: +"([a-z-]+)`)
+	commands = regexp.MustCompile("(?m)(?:^|`|/)holdfast ([a-z][a-z-]*)(?: ([a-z][a-z-]*))?")
+)
+
+// Nobody has the time to find out what a command is called today.
+func TestPagesNameCommandsOfTheProgram(t *testing.T) {
+	known := map[string]bool{"": true}
+	sources, err := filepath.Glob("../cmd/holdfast/*.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range sources {
+		source, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range usage.FindAllStringSubmatch(string(source), -1) {
+			known[m[1]] = true
+		}
+	}
+	pages, err := filepath.Glob(runbooks + "/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := 0
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range commands.FindAllStringSubmatch(string(text), -1) {
+			found++
+			if !known[m[1]] || !known[m[2]] {
+				t.Errorf("%s: there is no command %s %s", filepath.Base(page), m[1], m[2])
+			}
+		}
+	}
+	if found < 20 {
+		t.Errorf("only %d commands found", found)
+	}
+}
