@@ -44,7 +44,9 @@ var kinds = map[string]func() metav1.Object{
 	"autoscaling/v2/HorizontalPodAutoscaler": func() metav1.Object {
 		return new(autoscalingv2.HorizontalPodAutoscaler)
 	},
+	"v1/ConfigMap": func() metav1.Object { return new(corev1.ConfigMap) },
 	"monitoring.coreos.com/v1/ServiceMonitor": func() metav1.Object { return new(monitoringv1.ServiceMonitor) },
+	"monitoring.coreos.com/v1/PrometheusRule": func() metav1.Object { return new(monitoringv1.PrometheusRule) },
 }
 
 // decode reads the manifests of a file, and refuses fields that Kubernetes does not know.
