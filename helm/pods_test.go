@@ -198,8 +198,17 @@ func TestNoDSNOutsideOfSecrets(t *testing.T) {
 
 var (
 	flagOf   = regexp.MustCompile(`^--([a-z-]+)(=|$)`)
-	declared = regexp.MustCompile(`(?:flags|Flags\(\))\.(?:String|StringSlice|StringArray|Int|Int64|Duration|Bool|Float64Var|DurationVar|Uint64Var)\((?:&[a-zA-Z.]+, )?"([a-z-]+)"`)
+	declared = regexp.MustCompile(`(?:flags|Flags\(\))\.(?:String|StringSlice|StringArray|Int|Int64|Uint64|Duration|Bool|Float64)(?:Var)?\((?:&[a-zA-Z.]+, )?"([a-z-]+)"`)
 )
+
+// asFlag is the flag that a variable sets, or nothing.
+func asFlag(variable string) string {
+	name, ok := strings.CutPrefix(variable, "HOLDFAST_")
+	if !ok || strings.HasPrefix(name, "SHARD_") || name == "TOKEN" { // which are no flags
+		return ""
+	}
+	return "--" + strings.ReplaceAll(strings.ToLower(name), "_", "-")
+}
 
 // A flag that the program no longer has would keep every pod from starting.
 func TestFlagsAreThoseOfTheProgram(t *testing.T) {
@@ -223,7 +232,11 @@ func TestFlagsAreThoseOfTheProgram(t *testing.T) {
 				continue
 			}
 			for _, c := range p.containers() {
-				for _, arg := range c.Args {
+				settings := slices.Clone(c.Args)
+				for _, e := range c.Env {
+					settings = append(settings, asFlag(e.Name))
+				}
+				for _, arg := range settings {
 					if m := flagOf.FindStringSubmatch(arg); m != nil && !known[m[1]] {
 						t.Errorf("%v, %s: holdfast has no --%s", p, c.Name, m[1])
 					}
