@@ -2,8 +2,6 @@ package helm
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -190,56 +188,6 @@ func TestNoDSNOutsideOfSecrets(t *testing.T) {
 				}
 				if strings.Contains(strings.Join(c.Args, " "), "postgres://") {
 					t.Errorf("%v: %s", p, c.Args)
-				}
-			}
-		}
-	})
-}
-
-var (
-	flagOf   = regexp.MustCompile(`^--([a-z-]+)(=|$)`)
-	declared = regexp.MustCompile(`(?:flags|Flags\(\))\.(?:String|StringSlice|StringArray|Int|Int64|Uint64|Duration|Bool|Float64)(?:Var)?\((?:&[a-zA-Z.]+, )?"([a-z-]+)"`)
-)
-
-// asFlag is the flag that a variable sets, or nothing.
-func asFlag(variable string) string {
-	name, ok := strings.CutPrefix(variable, "HOLDFAST_")
-	if !ok || strings.HasPrefix(name, "SHARD_") || name == "TOKEN" { // which are no flags
-		return ""
-	}
-	return "--" + strings.ReplaceAll(strings.ToLower(name), "_", "-")
-}
-
-// A flag that the program no longer has would keep every pod from starting.
-func TestFlagsAreThoseOfTheProgram(t *testing.T) {
-	known := map[string]bool{}
-	sources, err := filepath.Glob("../cmd/holdfast/*.go")
-	if err != nil || len(sources) == 0 {
-		t.Fatal(sources, err)
-	}
-	for _, name := range sources {
-		source, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range declared.FindAllStringSubmatch(string(source), -1) {
-			known[m[1]] = true
-		}
-	}
-	forEach(t, func(t *testing.T, _ map[string]any, objects []metav1.Object) {
-		for _, p := range pods(objects) {
-			if p.component() == "etcd" || strings.HasPrefix(p.component(), "postgres") {
-				continue
-			}
-			for _, c := range p.containers() {
-				settings := slices.Clone(c.Args)
-				for _, e := range c.Env {
-					settings = append(settings, asFlag(e.Name))
-				}
-				for _, arg := range settings {
-					if m := flagOf.FindStringSubmatch(arg); m != nil && !known[m[1]] {
-						t.Errorf("%v, %s: holdfast has no --%s", p, c.Name, m[1])
-					}
 				}
 			}
 		}
