@@ -28,7 +28,7 @@ func flagsOfProgram(t *testing.T) map[string]map[string]bool {
 	}
 	known := map[string]map[string]bool{}
 	for _, command := range commands {
-		help, err := exec.CommandContext(t.Context(), program, append(strings.Fields(command), "--help")...).CombinedOutput() //nolint:gosec // constants
+		help, err := exec.CommandContext(t.Context(), program, append(strings.Fields(command), "--help")...).CombinedOutput()
 		if err != nil {
 			t.Fatalf("holdfast %s --help: %v\n%s", command, err, help)
 		}
