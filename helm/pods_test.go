@@ -2,8 +2,6 @@ package helm
 
 import (
 	"fmt"
-	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -190,43 +188,6 @@ func TestNoDSNOutsideOfSecrets(t *testing.T) {
 				}
 				if strings.Contains(strings.Join(c.Args, " "), "postgres://") {
 					t.Errorf("%v: %s", p, c.Args)
-				}
-			}
-		}
-	})
-}
-
-var (
-	flagOf   = regexp.MustCompile(`^--([a-z-]+)(=|$)`)
-	declared = regexp.MustCompile(`(?:flags|Flags\(\))\.(?:String|StringSlice|StringArray|Int|Int64|Duration|Bool|Float64Var|DurationVar|Uint64Var)\((?:&[a-zA-Z.]+, )?"([a-z-]+)"`)
-)
-
-// A flag that the program no longer has would keep every pod from starting.
-func TestFlagsAreThoseOfTheProgram(t *testing.T) {
-	known := map[string]bool{}
-	sources, err := filepath.Glob("../cmd/holdfast/*.go")
-	if err != nil || len(sources) == 0 {
-		t.Fatal(sources, err)
-	}
-	for _, name := range sources {
-		source, err := os.ReadFile(name)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range declared.FindAllStringSubmatch(string(source), -1) {
-			known[m[1]] = true
-		}
-	}
-	forEach(t, func(t *testing.T, _ map[string]any, objects []metav1.Object) {
-		for _, p := range pods(objects) {
-			if p.component() == "etcd" || strings.HasPrefix(p.component(), "postgres") {
-				continue
-			}
-			for _, c := range p.containers() {
-				for _, arg := range c.Args {
-					if m := flagOf.FindStringSubmatch(arg); m != nil && !known[m[1]] {
-						t.Errorf("%v, %s: holdfast has no --%s", p, c.Name, m[1])
-					}
 				}
 			}
 		}

@@ -8,10 +8,7 @@ import (
 )
 
 // good is the least that is needed, to which each case below adds its mistake.
-const good = `
-etcd: {endpoints: ["etcd:2379"]}
-shards: [{name: eu, existingSecret: {name: eu, key: uri}}]
-`
+const good = chartDir + "/tests/values/good.yaml"
 
 // The chart says what would not work before anything is installed, and which value it is.
 func TestValuesAreRefused(t *testing.T) {
@@ -29,6 +26,20 @@ func TestValuesAreRefused(t *testing.T) {
 		{"no time to drain a coordinator", `coordinator: {drainTimeout: 25.5s}`, "coordinator.terminationGracePeriodSeconds: 30 is not more"},
 		{"a shared grace period that is too short", `{defaults: {terminationGracePeriodSeconds: 15}}`, "coordinator.terminationGracePeriodSeconds: 15 is not more"},
 		{"scaling by nothing", `coordinator: {autoscaling: {enabled: true}, resources: {requests: {cpu: null}}}`, "coordinator.autoscaling.enabled: needs"},
+		{"no certificate for clients", `tls: {server: {existingSecret: ""}}`, "tls.server.existingSecret: name the Secret"},
+		{"no certificate for workers", `tls: {peer: {worker: {existingSecret: ""}}}`, "tls.peer.worker.existingSecret: name the Secret"},
+		{"no certificate for coordinators", `tls: {peer: {coordinator: {existingSecret: ""}}}`, "tls.peer.coordinator.existingSecret: name the Secret"},
+		{"workers' key for coordinators", `tls: {peer: {coordinator: {existingSecret: peer-worker}}}`, "tls.peer.worker.existingSecret: is that of coordinators too"},
+		{"no way to log in", `auth: {tokens: {existingSecret: {name: ""}}}`, "auth.oidc.issuer: name who issues tokens"},
+		{"tokens for anybody", `auth: {oidc: {issuer: "https://login"}}`, "auth.oidc.audience: "},
+		{"an audience of no issuer", `auth: {oidc: {audience: holdfast}}`, "auth.oidc.issuer: is required"},
+		{"keys of no issuer", `auth: {oidc: {keys: {existingSecret: {name: keys}}}}`, "auth.oidc.issuer: is required"},
+		{"etcd in the clear", `etcd: {endpoints: ["https://a:2379", "b:2379"]}`, "etcd.endpoints[1]: b:2379 is not https"},
+		{"etcd with TLS where there is none", `{insecure: true, etcd: {endpoints: ["https://a:2379"]}}`, "etcd.endpoints[0]: https://a:2379 speaks TLS"},
+		{"a database in the clear", `shards: [{name: eu, dsn: "postgres://eu/holdfast?sslmode=require"}]`, "shards[0].dsn: must say sslmode=verify-full"},
+		{"parameters of no Secret", `shards: [{name: eu, dsn: "postgres://eu", parameters: sslmode=verify-full}]`, "shards[0].parameters: "},
+		{"databases for trying out without a certificate", `{dev: {enabled: true}, shards: [{name: us}]}`, "dev.tls.existingSecret: name the Secret"},
+		{"etcd for trying out without a certificate", `{dev: {enabled: true}, etcd: {endpoints: []}}`, "dev.tls.existingSecret: name the Secret"},
 		{"less than the least", `coordinator: {autoscaling: {enabled: true, minReplicas: 11}}`, "coordinator.autoscaling.minReplicas: 11"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -49,8 +60,13 @@ func TestValuesAtTheLimitAreTaken(t *testing.T) {
 		`coordinator: {drainTimeout: 24s}`,
 		`coordinator: {preStopSeconds: 0, drainTimeout: 29s}`,
 		`{defaults: {terminationGracePeriodSeconds: 16}, worker: {lockTTL: 16s}}`,
-		`shards: [{name: a, dsn: x}, {name: ` + strings.Repeat("b", 32) + `, dsn: x}, {name: c-1, dsn: x}]`,
-		`{etcd: {endpoints: []}, dev: {enabled: true}, shards: [{name: eu}, {name: us, dsn: x}]}`,
+		`{insecure: true, etcd: {endpoints: [a:1]}, shards: [{name: a, dsn: x}, {name: ` + strings.Repeat("b", 32) + `, dsn: x}, {name: c-1, dsn: x}]}`,
+		`{insecure: true, etcd: {endpoints: []}, dev: {enabled: true}, shards: [{name: eu}, {name: us, dsn: x}]}`,
+		`{etcd: {endpoints: []}, dev: {enabled: true, tls: {existingSecret: stores}}, shards: [{name: eu}, {name: us, dsn: "postgres://us?sslmode=verify-full"}]}`,
+		`{insecure: true, etcd: {endpoints: ["http://a:2379", "b:2379"]}, tls: {server: {existingSecret: ""}}}`,
+		`auth: {oidc: {issuer: "https://login", audience: holdfast}, tokens: {existingSecret: {name: ""}}}`,
+		`tls: {server: {caKey: ""}}`,
+		`region: eu-west`,
 		`worker: {sweepInterval: 0s, auditInterval: 0s, extraArgs: ["--stripe-url=http://stripe"]}`,
 		`global: {anything: true}`,
 		`{coordinator: {resources: null}, worker: {resources: {limits: null}}}`,
@@ -74,7 +90,14 @@ func TestSchemaRefuses(t *testing.T) {
 		{`shards: [{dsn: x}]`, "/shards/0"},
 		{`shards: [{name: eu, existingSecret: {name: eu}}]`, "/shards/0/existingSecret"},
 		{`shards: {eu: x}`, "/shards"},
-		{`etcd: {endpoints: ["https://etcd:2379"]}`, "/etcd/endpoints/0"},
+		{`etcd: {endpoints: ["ftp://etcd:2379"]}`, "/etcd/endpoints/0"},
+		{`insecure: "yes"`, "/insecure"},
+		{`region: EU`, "/region"},
+		{`tls: {server: {secret: a}}`, "secret"},
+		{`auth: {oidc: {issuer: "http://login"}}`, "/auth/oidc/issuer"},
+		{`auth: {ratePerBuyer: -1}`, "/auth/ratePerBuyer"},
+		{`shards: [{name: eu, existingSecret: {name: eu, key: uri}, parameters: "?sslmode=disable"}]`, "/shards/0/parameters"},
+		{`shards: [{name: eu, existingSecret: {name: eu, key: uri}, tls: {keys: [ca.crt]}}]`, "/shards/0/tls"},
 		{`etcd: {endpoints: [etcd]}`, "/etcd/endpoints/0"},
 		{`etcd: {prefix: holdfast}`, "/etcd/prefix"},
 		{`worker: {lockTTL: 1500ms}`, "/worker/lockTTL"},
@@ -114,10 +137,7 @@ func TestShardNamesAreRefusedWithoutSchema(t *testing.T) {
 // values are the good ones with others in their place.
 func values(t *testing.T, other string) map[string]any {
 	t.Helper()
-	base, err := chartutil.ReadValues([]byte(good))
-	if err != nil {
-		t.Fatal(err)
-	}
+	base := readValues(t, good)
 	over, err := chartutil.ReadValues([]byte(other))
 	if err != nil {
 		t.Fatalf("%s: %v", other, err)

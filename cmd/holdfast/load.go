@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -15,8 +16,8 @@ func newLoad() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "load",
 		Short: "Buy at a steady rate from a running holdfast, and tell the longest wait",
-		Long: `load creates products and buys one unit of them after the other, at a steady rate, whatever
-becomes of the purchases before. It is for what you do meanwhile: upgrade, kill a pod, lose
+		Long: `load creates products, or takes those of --product, and buys one unit of them after the other,
+at a steady rate, whatever becomes of the purchases before. It is for what you do meanwhile: upgrade, kill a pod, lose
 a node. Calls whose outcome is open are repeated for as long as --timeout says; it exits
 with 1 when one fails all the same. Recount what was sold with holdfast audit.`,
 		Example: "  holdfast load --coordinator holdfast:7070 --rate 200 --duration 2m --timeout 30s",
@@ -27,6 +28,7 @@ with 1 when one fails all the same. Recount what was sold with holdfast audit.`,
 	perSecond := flags.Float64("rate", 200, "purchases a second")
 	duration := flags.Duration("duration", time.Minute, "until the last one begins")
 	products := flags.Int("products", 10, "how many products are created and bought")
+	existing := flags.StringSlice("product", nil, "products to buy that are there already, instead of new ones")
 	regions := flags.StringSlice("region", nil, "regions of the customers, in turn (default follows from the customer)")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if *products < 1 || *products > 1000 {
@@ -34,16 +36,14 @@ with 1 when one fails all the same. Recount what was sold with holdfast audit.`,
 		}
 		return connected(func(c *client.Client) error {
 			cfg := load.Config{
-				Purchases: c, Regions: *regions, Prefix: time.Now().UTC().Format("20060102150405.000-"),
+				Purchases: c, Products: *existing, Regions: *regions, Prefix: time.Now().UTC().Format("20060102150405.000-"),
 				Rate: *perSecond, Duration: *duration,
 			}
-			for i := range *products {
-				id := fmt.Sprintf("load-%s%d", cfg.Prefix, i)
-				_, err := c.CreateProduct(cmd.Context(), &holdfastv1.CreateProductRequest{ProductId: id, AmountInStorage: 1 << 40})
-				if err != nil {
+			if len(cfg.Products) == 0 {
+				var err error
+				if cfg.Products, err = createProducts(cmd.Context(), c, cfg.Prefix, *products); err != nil {
 					return err
 				}
-				cfg.Products = append(cfg.Products, id)
 			}
 			p := newProgress(cmd.ErrOrStderr(), "purchases")
 			expected := int(*perSecond * duration.Seconds())
@@ -57,6 +57,19 @@ with 1 when one fails all the same. Recount what was sold with holdfast audit.`,
 		})
 	}
 	return cmd
+}
+
+// createProducts creates so many products that are never sold out, and returns their ids.
+func createProducts(ctx context.Context, c *client.Client, prefix string, count int) (ids []string, err error) {
+	for i := range count {
+		id := fmt.Sprintf("load-%s%d", prefix, i)
+		_, err := c.CreateProduct(ctx, &holdfastv1.CreateProductRequest{ProductId: id, AmountInStorage: 1 << 40})
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
 }
 
 func printLoad(cmd *cobra.Command, f *load.Figures, asJSON bool) error {

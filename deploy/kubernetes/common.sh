@@ -14,6 +14,9 @@ ETCD_COMMAND=${ETCD_COMMAND:-/usr/local/bin/etcd}
 
 RATE=${RATE:-200} # purchases a second of a load
 
+# Keys and certificates that certificates.sh has made.
+STATE=${STATE:-${XDG_CACHE_HOME:-$HOME/.cache}/holdfast-trial}
+
 k() { $KUBECTL --namespace "$NAMESPACE" "$@"; }
 
 # chart_values are those of all trials: everything comes with the release.
@@ -31,7 +34,9 @@ h() {
     $HELM "$command" "$RELEASE" helm/holdfast --namespace "$NAMESPACE" $(chart_values) "$@"
 }
 
-# in_coordinator and in_worker run a command of holdfast there.
+# in_coordinator and in_worker run a command of holdfast there. A coordinator's pod has the
+# authority, the address of the Service and an operator's token; a worker's all that reaches etcd and
+# the shards.
 in_coordinator() { k exec "deployment/$RELEASE-coordinator" -- /holdfast "$@"; }
 in_worker() { # one that is ready
     local pod
@@ -54,15 +59,38 @@ until_ok() {
     done
 }
 
+# client_pod NAME ARGUMENT… runs a client's command in a pod of its own, which has clients' ca.crt and
+# an operator's token, or else the one of CLIENT_TOKEN. CLIENT_AFFINITY says where.
+client_pod() {
+    local name=$1 args token='{"name":"HOLDFAST_TOKEN","valueFrom":{"secretKeyRef":{"name":"trial-tokens","key":"operator"}}}'
+    shift
+    args=$(printf '"%s",' "$@")
+    [ -z "${CLIENT_TOKEN+set}" ] || token=${CLIENT_TOKEN:+'{"name":"HOLDFAST_TOKEN","value":"'$CLIENT_TOKEN'"}'}
+    k delete pod "$name" --ignore-not-found --wait >/dev/null
+    k create -f - >/dev/null <<JSON
+{"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "$name"},
+ "spec": {
+  "restartPolicy": "Never", "automountServiceAccountToken": false, "enableServiceLinks": false,
+  "affinity": ${CLIENT_AFFINITY:-null},
+  "containers": [{
+   "name": "holdfast", "image": "$HOLDFAST_IMAGE", "imagePullPolicy": "IfNotPresent", "command": ["/holdfast"], "args": [${args%,}],
+   "env": [$token], "volumeMounts": [{"name": "ca", "mountPath": "/etc/holdfast/ca", "readOnly": true}]}],
+  "volumes": [{"name": "ca", "secret": {"secretName": "holdfast-ca"}}]}}
+JSON
+}
+exit_of() { k get pod "$1" -o 'jsonpath={.status.containerStatuses[0].state.terminated.exitCode}'; }
+ended() { [ -n "$(exit_of "$1")" ]; }
+
+# CA is what clients trust, in their pods.
+CA=/etc/holdfast/ca/ca.crt
+
 # begin_load starts a load of so many seconds in a pod of its own, with the other arguments, and
-# returns when it buys. It names two coordinators: a client passes over the one that does not answer.
+# returns when it buys.
 begin_load() {
     local seconds=$1
     shift
-    k delete pod load --ignore-not-found --wait >/dev/null
-    k run load --image="$HOLDFAST_IMAGE" --image-pull-policy=IfNotPresent --restart=Never ${LOAD_OVERRIDES:+--overrides="$LOAD_OVERRIDES"} \
-        --command -- /holdfast load --coordinator "${COORDINATORS:-$RELEASE-coordinator:7070}" \
-        --rate "$RATE" --duration "${seconds}s" --timeout 60s "$@" >/dev/null
+    client_pod load load --coordinator "${COORDINATORS:-$RELEASE-coordinator:7070}" --ca "$CA" \
+        --rate "$RATE" --duration "${seconds}s" --timeout 60s "$@"
     until_ok 60 load_buys
 }
 load_buys() { k logs load | grep -q purchases; }
@@ -71,10 +99,40 @@ load_buys() { k logs load | grep -q purchases; }
 # purchase failed or the audit found something.
 end_load() {
     local code
-    until_ok 300 load_ended
-    code=$(k get pod load -o 'jsonpath={.status.containerStatuses[0].state.terminated.exitCode}')
+    until_ok "${SECONDS_TO_END:-600}" load_ended
+    code=$(exit_of load)
     k logs load | grep -v '%)'
     in_worker audit | grep findings
     [ "$code" = 0 ]
 }
-load_ended() { [ -n "$(k get pod load -o 'jsonpath={.status.containerStatuses[0].state.terminated.exitCode}')" ]; }
+load_ended() { ended load; }
+
+# pods COMPONENT are the names of those that are not being stopped.
+pods() {
+    k get pods -l "app.kubernetes.io/component=$1" \
+        -o 'go-template={{range .items}}{{if not .metadata.deletionTimestamp}}{{.metadata.name}}{{"\n"}}{{end}}{{end}}'
+}
+
+metrics() { $KUBECTL get --raw "/api/v1/namespaces/$NAMESPACE/pods/$1:9090/proxy/metrics"; }
+
+# counted COMPONENT METRIC is the sum of a metric, NAME{LABELS}, over its pods.
+counted() {
+    local pod
+    for pod in $(pods "$1"); do metrics "$pod"; done | awk -v metric="$2" '$1 == metric { sum += $2 } END { printf "%.0f\n", sum }'
+}
+
+# knock NAME connects to a worker with the certificate NAME of STATE, as a coordinator does, and fails
+# when it is turned away. openssl does it, since the image's clients have no certificates.
+knock() {
+    local said forward port=${KNOCK_PORT:-17071}
+    k port-forward "pod/$(pods worker | head -1)" "$port:7071" >/dev/null 2>&1 &
+    forward=$!
+    until_ok 20 bash -c "exec 3<>/dev/tcp/127.0.0.1/$port"
+    # The beginning of HTTP/2. With TLS 1.3 a client learns only by its first read that it is turned away.
+    said=$({ printf 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0'; sleep 2; } |
+        timeout 20 openssl s_client -connect "127.0.0.1:$port" -servername holdfast-worker -verify_hostname holdfast-worker \
+            -verify_return_error -CAfile "$STATE/trusted.crt" -alpn h2 -cert "$STATE/$1.crt" -key "$STATE/$1.key" 2>&1 | tr -d '\0' || true)
+    kill "$forward"
+    wait "$forward" 2>/dev/null || true
+    grep -q 'Verify return code: 0 (ok)' <<<"$said" && ! grep -qi alert <<<"$said"
+}

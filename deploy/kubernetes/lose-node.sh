@@ -20,11 +20,17 @@ for component in coordinator worker; do
     [ "$(placed | grep "$component" | cut -d: -f1 | uniq | wc -l)" = 2 ] || { echo "every $component is on one side" >&2; exit 1; }
 done
 
-elsewhere='{"spec":{"affinity":{"nodeAffinity":{"requiredDuringSchedulingIgnoredDuringExecution":{"nodeSelectorTerms":[{"matchExpressions":[
-    {"key":"kubernetes.io/hostname","operator":"NotIn","values":["'$LOST_NODE'"]}]}]}}}}}'
-COORDINATORS=$(k get pods -l app.kubernetes.io/component=coordinator --field-selector=status.phase=Running \
-    -o 'jsonpath={range .items[*]}{.status.podIP}:7070,{end}')
-COORDINATORS=${COORDINATORS%,} LOAD_OVERRIDES=$elsewhere begin_load 90
+# The buyers know both coordinators, by names that are in the certificate and lead to one pod each.
+COORDINATORS=
+for pod in $(pods coordinator); do
+    name=$RELEASE-coordinator-$(($(wc -w <<<"${COORDINATORS//,/ }") + 1))
+    k label pod "$pod" "app=$name" >/dev/null
+    k create service clusterip "$name" --clusterip=None >/dev/null # which selects by app
+    COORDINATORS+=${COORDINATORS:+,}$name:7070
+done
+elsewhere='{"nodeAffinity":{"requiredDuringSchedulingIgnoredDuringExecution":{"nodeSelectorTerms":[{"matchExpressions":[
+    {"key":"kubernetes.io/hostname","operator":"NotIn","values":["'$LOST_NODE'"]}]}]}}}'
+CLIENT_AFFINITY=$elsewhere begin_load 90
 sleep 10 # of sales that nothing disturbs
 began=$(now)
 bash -c "$LOSE_NODE"

@@ -90,6 +90,11 @@ resources:
 
 {{/* Flags of all servers. */}}
 {{- define "holdfast.args" -}}
+# Without TLS, which Kubernetes' probes do not speak, and with nothing else on it.
+- --health-listen=0.0.0.0:7072
+{{- with .root.Values.region }}
+- --region={{ . }}
+{{- end }}
 - --log-level={{ .values.logLevel }}
 {{- if .values.logJSON }}
 - --log-json
@@ -105,10 +110,11 @@ resources:
   {{- if .Values.etcd.endpoints }}
   value: {{ join "," .Values.etcd.endpoints | quote }}
   {{- else }}
-  value: {{ include "holdfast.dev.name" . }}-etcd:2379
+  value: {{ ternary "" "https://" .Values.insecure }}{{ include "holdfast.dev.name" . }}-etcd:2379
   {{- end }}
 - name: HOLDFAST_PREFIX
   value: {{ .Values.etcd.prefix | quote }}
+{{- include "holdfast.env.etcdSecurity" . }}
 {{- end -}}
 
 {{/* The shards' DSNs, of (dict "root" $ "secret" NAME "spare" BOOL): where those of the values
@@ -116,7 +122,9 @@ are, and whether spare shards are among them. */}}
 {{- define "holdfast.env.shards" -}}
 {{- range .root.Values.shards }}
 {{- if or $.spare (not .spare) }}
-- name: {{ include "holdfast.shard.variable" . }}
+{{- $variable := include "holdfast.shard.variable" . }}
+{{- $secret := ternary (replace "HOLDFAST_" "SECRET_" $variable) $variable (not (empty .parameters)) }}
+- name: {{ $secret }}
   valueFrom:
     secretKeyRef:
       {{- if .existingSecret }}
@@ -129,6 +137,10 @@ are, and whether spare shards are among them. */}}
       name: {{ include "holdfast.dev.name" $.root }}-dev
       key: {{ .name }}
       {{- end }}
+{{- with .parameters }}
+- name: {{ $variable }}
+  value: {{ printf "$(%s)?%s" $secret . | quote }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- end -}}

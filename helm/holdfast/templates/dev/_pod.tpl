@@ -30,3 +30,21 @@ securityContext:
   capabilities:
     drop: [ALL]
 {{- end -}}
+
+{{/* Its certificate, as a file that its user may read and nobody else, which Postgres insists on. */}}
+{{- define "holdfast.dev.mount" -}}
+{{- if not .root.Values.insecure -}}
+- name: tls
+  mountPath: {{ .path }}
+  readOnly: true
+{{- end -}}
+{{- end -}}
+
+{{- define "holdfast.dev.volume" -}}
+{{- if not .Values.insecure -}}
+- name: tls
+  secret:
+    secretName: {{ .Values.dev.tls.existingSecret }}
+    defaultMode: 0440
+{{- end -}}
+{{- end -}}

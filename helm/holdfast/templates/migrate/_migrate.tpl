@@ -17,6 +17,9 @@ env:
   {{- with $values.extraEnv }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
+{{- with include "holdfast.mounts" (dict "root" .root "component" "migrate") | trim }}
+{{ . }}
+{{- end }}
 {{- end -}}
 
 {{/* Whether migrations are a hook. */}}
