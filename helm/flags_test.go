@@ -14,9 +14,9 @@ import (
 )
 
 var (
-	flagOf   = regexp.MustCompile(`^--([a-z-]+)(=|$)`)
-	inHelp   = regexp.MustCompile(`(?m)^ +(?:-[a-z], )?--([a-z-]+)`)
-	commands = []string{"coordinator", "worker", "migrate", "product create", "product get", "buy"}
+	flagOf    = regexp.MustCompile(`^--([a-z-]+)(=|$)`)
+	inHelp    = regexp.MustCompile(`(?m)^ +(?:-[a-z], )?--([a-z-]+)`)
+	described = []string{"coordinator", "worker", "migrate", "product create", "product get", "buy"}
 )
 
 // flagsOfProgram asks the program which flags each command has.
@@ -27,7 +27,7 @@ func flagsOfProgram(t *testing.T) map[string]map[string]bool {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
 	known := map[string]map[string]bool{}
-	for _, command := range commands {
+	for _, command := range described {
 		help, err := exec.CommandContext(t.Context(), program, append(strings.Fields(command), "--help")...).CombinedOutput()
 		if err != nil {
 			t.Fatalf("holdfast %s --help: %v\n%s", command, err, help)
@@ -77,13 +77,13 @@ func TestFlagsAreThoseOfTheProgram(t *testing.T) {
 }
 
 func unknownFlags(known map[string]map[string]bool, args []string) (problems []string) {
-	at := slices.IndexFunc(commands, func(c string) bool { return strings.HasPrefix(strings.Join(args, " ")+" ", c+" ") })
+	at := slices.IndexFunc(described, func(c string) bool { return strings.HasPrefix(strings.Join(args, " ")+" ", c+" ") })
 	if at < 0 {
-		return []string{fmt.Sprintf("no command of %q in %q", commands, args)}
+		return []string{fmt.Sprintf("no command of %q in %q", described, args)}
 	}
 	for _, arg := range args {
-		if m := flagOf.FindStringSubmatch(arg); m != nil && !known[commands[at]][m[1]] {
-			problems = append(problems, fmt.Sprintf("holdfast %s has no --%s", commands[at], m[1]))
+		if m := flagOf.FindStringSubmatch(arg); m != nil && !known[described[at]][m[1]] {
+			problems = append(problems, fmt.Sprintf("holdfast %s has no --%s", described[at], m[1]))
 		}
 	}
 	return problems
