@@ -23,6 +23,7 @@ func stackFlags(flags *pflag.FlagSet) func() (cfg local.StackConfig, done func()
 	bin := flags.String("postgres-bin", "", "folder with postgres and initdb (default $HOLDFAST_PG_BIN, PATH, the usual places)")
 	workers := flags.Int("workers", 3, "number of workers")
 	dir := flags.String("data-dir", "", "keep data and logs here (default a temporary folder, removed at the end)")
+	targets := flags.String("metrics-targets", "", "write a file for a Prometheus' file_sd_configs that names all servers (default none, and no metrics)")
 	return func() (local.StackConfig, func(), error) {
 		if *workers < 1 {
 			return local.StackConfig{}, nil, usageError("--workers: want at least 1, got %d", *workers)
@@ -31,7 +32,7 @@ func stackFlags(flags *pflag.FlagSet) func() (cfg local.StackConfig, done func()
 		if err != nil {
 			return local.StackConfig{}, nil, err
 		}
-		cfg := local.StackConfig{Binary: self, PostgresBin: *bin, Workers: *workers, Dir: *dir}
+		cfg := local.StackConfig{Binary: self, PostgresBin: *bin, Workers: *workers, Dir: *dir, MetricsTargets: *targets}
 		if *dir != "" {
 			return cfg, func() {}, nil
 		}

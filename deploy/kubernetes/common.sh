@@ -5,6 +5,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 KUBECTL=${KUBECTL:-kubectl}
 HELM=${HELM:-helm}
+KNOCK_PORT=${KNOCK_PORT:-17071} # the first of a few free ones
+LOCALLY=${LOCALLY:-} # runs a command where KUBECTL runs, if that is not here
 NAMESPACE=${NAMESPACE:-holdfast-trial}
 RELEASE=holdfast
 HOLDFAST_IMAGE=${HOLDFAST_IMAGE:-ghcr.io/holdfast-io/holdfast:0.1.0}
@@ -124,15 +126,16 @@ counted() {
 # knock NAME connects to a worker with the certificate NAME of STATE, as a coordinator does, and fails
 # when it is turned away. openssl does it, since the image's clients have no certificates.
 knock() {
-    local said forward port=${KNOCK_PORT:-17071}
-    k port-forward "pod/$(pods worker | head -1)" "$port:7071" >/dev/null 2>&1 &
+    local said forward port
+    port=$((KNOCK_PORT++)) # each has its own: where KUBECTL is a wrapper the last one may still listen
+    $KUBECTL --namespace "$NAMESPACE" port-forward "pod/$(pods worker | head -1)" "$port:7071" >/dev/null 2>&1 &
     forward=$!
-    until_ok 20 bash -c "exec 3<>/dev/tcp/127.0.0.1/$port"
+    until_ok 20 $LOCALLY bash -c "exec 3<>/dev/tcp/127.0.0.1/$port"
     # The beginning of HTTP/2. With TLS 1.3 a client learns only by its first read that it is turned away.
     said=$({ printf 'PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0'; sleep 2; } |
-        timeout 20 openssl s_client -connect "127.0.0.1:$port" -servername holdfast-worker -verify_hostname holdfast-worker \
+        $LOCALLY timeout 20 openssl s_client -connect "127.0.0.1:$port" -servername holdfast-worker -verify_hostname holdfast-worker \
             -verify_return_error -CAfile "$STATE/trusted.crt" -alpn h2 -cert "$STATE/$1.crt" -key "$STATE/$1.key" 2>&1 | tr -d '\0' || true)
-    kill "$forward"
+    kill "$forward" 2>/dev/null || true
     wait "$forward" 2>/dev/null || true
     grep -q 'Verify return code: 0 (ok)' <<<"$said" && ! grep -qi alert <<<"$said"
 }

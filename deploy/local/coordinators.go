@@ -67,7 +67,11 @@ func (c *CoordinatorProcess) Start() error {
 	args := append([]string{"coordinator", "--http-listen", c.HTTPAddress, "--grpc-listen", c.GRPCAddress,
 		"--health-listen", c.health},
 		c.stack.cfg.CoordinatorArgs...)
-	p, err := c.stack.run(c.Name, args...)
+	metrics, err := c.stack.targets.args(c.Name)
+	if err != nil {
+		return err
+	}
+	p, err := c.stack.run(c.Name, append(args, metrics...)...)
 	if err == nil {
 		c.Process = p
 	}

@@ -45,6 +45,10 @@ type StackConfig struct {
 	Logger       hclog.Logger
 
 	CoordinatorArgs []string // further flags for every coordinator
+
+	// MetricsTargets, when set, is a file that tells a Prometheus (file_sd_configs) where
+	// coordinators and workers serve their metrics, which they do not without it.
+	MetricsTargets string
 }
 
 // Stack is a whole holdfast on this machine: etcd, a Postgres server for each
@@ -62,6 +66,8 @@ type Stack struct {
 
 	cfg  StackConfig
 	logs map[string]*serverLog // by the child's name
+
+	targets targets
 
 	mu sync.Mutex // guards Postgres, which a restart of one changes
 }
@@ -87,6 +93,7 @@ func StartStack(ctx context.Context, cfg StackConfig) (*Stack, error) {
 	s := &Stack{
 		cfg: cfg, LogDir: filepath.Join(cfg.Dir, "log"),
 		Postgres: map[string]*Postgres{}, Workers: map[string]*Process{}, logs: map[string]*serverLog{},
+		targets: targets{file: cfg.MetricsTargets},
 	}
 	if err := s.start(ctx); err != nil {
 		s.Stop()
@@ -287,6 +294,11 @@ func (s *Stack) StartWorker(name string) error {
 	if s.cfg.WorkerArgsOf != nil {
 		args = append(args, s.cfg.WorkerArgsOf(name)...)
 	}
+	metrics, err := s.targets.args(name)
+	if err != nil {
+		return err
+	}
+	args = append(args, metrics...)
 	p, err := s.run(name, args...)
 	if err != nil {
 		return err
