@@ -15,6 +15,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
+	"github.com/holdfast-io/holdfast/api/traces"
 	"github.com/holdfast-io/holdfast/coordinator/auth"
 )
 
@@ -100,7 +101,7 @@ func (e *edge) enter(ctx context.Context) (context.Context, error) {
 	}
 	c, err := e.authenticator.Authenticate(ctx, header)
 	if err != nil {
-		return ctx, e.refuse(err)
+		return ctx, e.refuse(ctx, err)
 	}
 	return auth.NewContext(ctx, c), nil
 }
@@ -120,7 +121,7 @@ func (e *edge) allow(ctx context.Context, req proto.Message) error {
 	}
 	c := auth.FromContext(ctx)
 	if c == nil {
-		return e.refuse(auth.ErrNoToken)
+		return e.refuse(ctx, auth.ErrNoToken)
 	}
 	if ok, wait := e.limiter.Allow(c, callsIn(req)); !ok {
 		e.metrics.refuse("rate")
@@ -129,7 +130,7 @@ func (e *edge) allow(ctx context.Context, req proto.Message) error {
 	}
 	own, err := auth.Allow(c, req)
 	if err != nil {
-		return e.refuse(err)
+		return e.refuse(ctx, err)
 	}
 	if own == (auth.Owned{}) {
 		return nil
@@ -161,7 +162,7 @@ func notThere(own auth.Owned) error {
 }
 
 // refuse counts a refusal and says it in the contract's words.
-func (e *edge) refuse(err error) error {
+func (e *edge) refuse(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(err, auth.ErrNoToken):
 		e.metrics.refuse("no_token")
@@ -171,7 +172,7 @@ func (e *edge) refuse(err error) error {
 		e.metrics.refuse("expired")
 		return holdfastv1.Error(codes.Unauthenticated, holdfastv1.ReasonTokenExpired, "the token has expired", nil)
 	case errors.Is(err, auth.ErrUnavailable):
-		e.audit.Warn("token not checked", "error", err)
+		traces.Log(ctx, e.audit).Warn("token not checked", "error", err)
 		return holdfastv1.Error(codes.Unavailable, holdfastv1.ReasonIssuerUnavailable,
 			"whoever issues the tokens does not answer; repeat later", nil)
 	case errors.Is(err, auth.ErrCustomer):
@@ -200,5 +201,5 @@ func (e *edge) note(ctx context.Context, req proto.Message, err error) {
 	if reason := holdfastv1.Reason(err); reason != "" {
 		args = append(args, "reason", reason)
 	}
-	e.audit.Info("operator", args...)
+	traces.Log(ctx, e.audit).Info("operator", args...)
 }

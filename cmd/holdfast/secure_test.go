@@ -21,10 +21,13 @@ import (
 
 	"github.com/coreos/go-oidc/v3/oidc"
 	"github.com/coreos/go-oidc/v3/oidc/oidctest"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 
 	"github.com/holdfast-io/holdfast/api/certs"
 	"github.com/holdfast-io/holdfast/api/certs/certstest"
 	"github.com/holdfast-io/holdfast/deploy/local"
+	"github.com/holdfast-io/holdfast/deploy/local/localtest"
 )
 
 // secured is a stack in which coordinators and workers have certificates, and callers tokens.
@@ -280,6 +283,48 @@ func TestSecurityIsOnByDefault(t *testing.T) {
 		}
 		if code != exitUsage || !strings.Contains(stderr, tt.want) || strings.Contains(stderr, "secret") {
 			t.Errorf("holdfast %s: exit %d: %s", strings.Join(tt.args, " "), code, stderr)
+		}
+	}
+}
+
+// An etcd that wants to know who asks is told, and the password is in no error.
+func TestEtcdWithUsers(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	etcd, err := local.StartEtcd(ctx, local.EtcdConfig{Dir: t.TempDir(), Logger: localtest.Logger(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(etcd.Stop)
+	client, err := clientv3.New(clientv3.Config{Endpoints: []string{etcd.Endpoint()}, Logger: zap.NewNop()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = client.Close() }()
+	for _, step := range []func() error{
+		func() error { _, err := client.RoleAdd(ctx, "root"); return err },
+		func() error { _, err := client.UserAdd(ctx, "root", "right-secret"); return err },
+		func() error { _, err := client.UserGrantRole(ctx, "root", "root"); return err },
+		func() error { _, err := client.AuthEnable(ctx); return err },
+	} {
+		if err := step(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	right, wrong := filepath.Join(t.TempDir(), "right"), filepath.Join(t.TempDir(), "wrong")
+	mustWrite(t, right, "right-secret\n")
+	mustWrite(t, wrong, "wrong-secret\n")
+	for _, tt := range []struct {
+		args []string
+		want string // of a cluster that was not founded yet, or of etcd
+	}{
+		{[]string{"--etcd-user", "root", "--etcd-password-file", right}, "holdfast migrate"},
+		{[]string{"--etcd-user", "root", "--etcd-password-file", wrong}, "authentication failed"},
+		{nil, "etcd"},
+	} {
+		_, stderr, code := holdfast(t, nil, append([]string{"status", "--insecure", "--etcd", etcd.Endpoint()}, tt.args...)...)
+		if code == 0 || !strings.Contains(stderr, tt.want) || strings.Contains(stderr, "secret") {
+			t.Errorf("%q: exit %d: %s", tt.args, code, stderr)
 		}
 	}
 }
