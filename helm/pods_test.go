@@ -76,6 +76,37 @@ func TestPodsMayDoNothingButRun(t *testing.T) {
 	})
 }
 
+// What is said twice is taken once, and it is not said which.
+func TestContainersSayNothingTwice(t *testing.T) {
+	forEach(t, func(t *testing.T, _ map[string]any, objects []metav1.Object) {
+		for _, p := range pods(objects) {
+			for _, c := range p.containers() {
+				seen := map[string]bool{}
+				once := func(what string) {
+					if seen[what] {
+						t.Errorf("%v, %s: %s twice", p, c.Name, what)
+					}
+					seen[what] = true
+				}
+				for _, port := range c.Ports {
+					once("port " + port.Name)
+					once(fmt.Sprint("port ", port.ContainerPort))
+				}
+				for _, e := range c.Env {
+					once("variable " + e.Name)
+				}
+				for _, arg := range c.Args {
+					flag, _, _ := strings.Cut(arg, "=")
+					once("argument " + flag)
+				}
+				for _, m := range c.VolumeMounts {
+					once("mount " + m.MountPath)
+				}
+			}
+		}
+	})
+}
+
 // Everything a pod names is there, when it is needed.
 func TestPodsFindWhatTheyName(t *testing.T) {
 	forEach(t, func(t *testing.T, _ map[string]any, objects []metav1.Object) {
