@@ -6,13 +6,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/holdfast-io/holdfast/api/cluster"
 )
 
 // regional is a router before two workers in eu and two in us, none of which is called.
 func regional(t *testing.T, homes map[string]string) *router {
 	t.Helper()
-	r := newRouter(Config{AttemptTimeout: time.Second, MaxInFlight: 1}, nil)
+	r := newRouter(Config{AttemptTimeout: time.Second, MaxInFlight: 1, Metrics: prometheus.NewRegistry()}, nil)
 	var workers []cluster.Worker
 	for _, name := range []string{"eu-1", "eu-2", "us-1", "us-2"} {
 		p := &peer{address: name}

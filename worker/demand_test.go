@@ -51,7 +51,7 @@ type askedFor struct {
 const after = 10 * time.Second
 
 func inEU() *follower {
-	f := &follower{own: "eu", after: after}
+	f := &follower{own: "eu", after: after, metrics: newMetrics(prometheus.NewRegistry())}
 	f.learn([]cluster.Worker{{Region: "eu"}, {Region: "us"}, {Region: "ap"}, {}})
 	return f
 }

@@ -26,6 +26,8 @@ var sentinels = []client.Reason{
 	client.ErrOverloaded, client.ErrFenced,
 	client.ErrPurchaseInOrder, client.ErrOrderFailed, client.ErrOrderNotPlaced, client.ErrOrderNotFound,
 	client.ErrPaymentDeclined, client.ErrPaymentPending, client.ErrTooManyWatches, client.ErrWebhookNotFound,
+	client.ErrTokenMissing, client.ErrTokenExpired, client.ErrTokenInvalid, client.ErrIssuerUnavailable,
+	client.ErrRoleMissing, client.ErrOtherCustomer, client.ErrRateExceeded,
 }
 
 // No caller of this package sees these.
