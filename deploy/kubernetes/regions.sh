@@ -4,9 +4,10 @@
 # of eu. It buys one product from one region, then from another one, then from both: the tenure must
 # move to where the buyers are, and stay when they are everywhere. No purchase may fail.
 #
-# ADD_DELAY is the command that puts DELAY_MS between regions. It finds the pods, one a line, in the file
-# PODS_OF_REGIONS: region, address, node, namespace/name. A region's database counts as its own; etcd is
-# in eu. Without ADD_DELAY nothing is added, and the waits say nothing of distance.
+# ADD_DELAY is the command that puts DELAY_MS between regions: there and back again, so half of it on each
+# way. It finds the pods, one a line, in the file PODS_OF_REGIONS: region, address, node, namespace/name.
+# The file is written anew, by a rename, when a load has begun. A region's database counts as its own; etcd
+# is in eu. Without ADD_DELAY nothing is added, and the waits say nothing of distance.
 . "$(dirname "$0")/common.sh"
 
 REGIONS="eu us ap"
@@ -40,33 +41,44 @@ install_region() {
         --set "etcd.endpoints={https://stores-holdfast-etcd.$base-eu.svc:2379}" --wait --timeout 4m >/dev/null
 }
 
-# pods_of_regions says where each pod is taken to be.
+# pods_of_regions says where each pod is taken to be. One that has ended may have left its address to another.
 pods_of_regions() {
     local region
     for region in $REGIONS; do
-        in_region "$region" k get pods -o 'go-template={{range .items}}{{.status.podIP}} {{.spec.nodeName}} {{.metadata.namespace}}/{{.metadata.name}}{{"\n"}}{{end}}' |
+        in_region "$region" k get pods --field-selector status.phase=Running -o 'go-template={{range .items}}{{.status.podIP}} {{.spec.nodeName}} {{.metadata.namespace}}/{{.metadata.name}}{{"\n"}}{{end}}' |
             awk -v region="$region" '{ at = region } match($3, /-postgres-[a-z]+-/) { at = substr($3, RSTART + 10, RLENGTH - 11) } { print at, $0 }'
     done
+}
+
+PODS_OF_REGIONS=$STATE/pods-of-regions
+write_pods() {
+    pods_of_regions >"$PODS_OF_REGIONS.new"
+    mv "$PODS_OF_REGIONS.new" "$PODS_OF_REGIONS"
+}
+
+# load_in REGION … is begin_load there, and its pod counts as that region's.
+load_in() {
+    in_region "$1" begin_load "${@:2}"
+    write_pods
 }
 
 # tenure PRODUCT is its token and its holder, whose name begins with the region.
 tenure() { in_region eu in_worker status --json | grep -o "\"product_id\":\"$1\",\"token\":[0-9]*,\"holder\":\"[^\"]*\"" | sed 's/.*"token":\([0-9]*\),"holder":"\([^"]*\)"/\1 \2/'; }
 is_in() { [[ "$(tenure "$1")" == *" $2-"* ]]; }
-both() { in_region eu "$@" && in_region us "$@"; }
 
 # buy_from REGION waits until the product is where its buyers are, and tells their waits before and after.
 buy_from() {
     local region=$1 began
     echo "buyers of $region, while $(tenure "$product" | cut -d' ' -f2) sells:"
-    in_region "$region" begin_load "${SECONDS_BEFORE:-5}" --product "$product" --region "$region"
+    load_in "$region" "${SECONDS_BEFORE:-5}" --product "$product" --region "$region"
     in_region "$region" end_load
     began=$(now)
-    in_region "$region" begin_load "${SECONDS_TO_MOVE:-60}" --product "$product" --region "$region"
+    load_in "$region" "${SECONDS_TO_MOVE:-60}" --product "$product" --region "$region"
     until_ok "${SECONDS_TO_MOVE:-60}" is_in "$product" "$region"
     echo "$(tenure "$product" | cut -d' ' -f2) sells after another $(since "$began")"
     in_region "$region" end_load
     echo "buyers of $region, now that it does:"
-    in_region "$region" begin_load 20 --product "$product" --region "$region"
+    load_in "$region" 20 --product "$product" --region "$region"
     in_region "$region" end_load
 }
 
@@ -77,8 +89,7 @@ done
 install_stores
 for region in $REGIONS; do install_region "$region"; done
 
-PODS_OF_REGIONS=$STATE/pods-of-regions
-pods_of_regions >"$PODS_OF_REGIONS"
+write_pods
 if [ -n "${ADD_DELAY:-}" ]; then
     PODS_OF_REGIONS=$PODS_OF_REGIONS DELAY_MS=$DELAY_MS bash -c "$ADD_DELAY"
     echo "$DELAY_MS ms between regions, as ADD_DELAY has it"
@@ -99,7 +110,7 @@ buy_from us
 buy_from eu
 
 echo "buyers of eu and us alike:"
-RATE=$((RATE / 2)) both begin_load 60 --product "$product"
+for region in eu us; do RATE=$((RATE / 2)) load_in "$region" 60 --product "$product"; done
 sleep 5 # until both are under way for a while
 first=$(tenure "$product")
 until in_region eu load_ended; do
@@ -107,4 +118,4 @@ until in_region eu load_ended; do
     sleep 3
 done
 echo "it stayed at $first"
-both end_load
+for region in eu us; do in_region "$region" end_load; done
