@@ -82,12 +82,21 @@ func settingsFile(cmd *cobra.Command) (path string, explicit bool) {
 	if path := os.Getenv(envPrefix + "CONFIG"); path != "" {
 		return path, true
 	}
-	for _, path := range []string{"holdfast.yaml", devSettingsFile()} {
-		if _, err := os.Stat(path); err == nil {
-			return path, false
-		}
+	if _, err := os.Stat("holdfast.yaml"); err == nil {
+		return "holdfast.yaml", false
+	}
+	// What dev says is for commands that look at it, and must not make a server insecure.
+	if cmd.Name() != "coordinator" && cmd.Name() != "worker" && isOurs(devSettingsFile()) {
+		return devSettingsFile(), false
 	}
 	return "", false
+}
+
+// isOurs reports whether a file is this user's alone to write: anybody may make one in the folder
+// of temporary files.
+func isOurs(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o022 == 0 && ownedByUs(info)
 }
 
 // devSettingsFile is where a running `holdfast dev` tells the other commands of
