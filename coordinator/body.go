@@ -26,8 +26,12 @@ func malformed(message string) error {
 
 // wellFormed refuses what cannot be a request of the contract, and reads bodies
 // ahead: what is wrong with one is not to be told from grpc-gateway's errors.
-func wellFormed(gateway *runtime.ServeMux) http.Handler {
+func wellFormed(gateway *runtime.ServeMux, e *edge) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if _, err := e.identify(r.Context(), r.Header.Get("Authorization")); err != nil {
+			writeError(r.Context(), gateway, jsonForm, w, r, err)
+			return
+		}
 		httpStatus, message := readBody(w, r)
 		if query, err := url.QueryUnescape(r.URL.RawQuery); err != nil || !utf8.ValidString(r.URL.Path) || !utf8.ValidString(query) {
 			httpStatus, message = http.StatusBadRequest, "the URL is not UTF-8, or not escaped as a URL must be"

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/go-hclog"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
@@ -36,11 +37,7 @@ func (e *edge) unary(ctx context.Context, req any, info *grpc.UnaryServerInfo, h
 		if !ofContract(info.FullMethod) {
 			return handler(ctx, req)
 		}
-		ctx, err := e.enter(ctx)
-		if err == nil {
-			err = e.allow(ctx, req.(proto.Message))
-		}
-		if err != nil {
+		if err := e.allow(ctx, req.(proto.Message)); err != nil {
 			return nil, err
 		}
 		resp, err := handler(ctx, req)
@@ -94,24 +91,68 @@ func (e *edge) enter(ctx context.Context) (context.Context, error) {
 	if e.authenticator == nil {
 		return ctx, nil
 	}
-	md, _ := metadata.FromIncomingContext(ctx)
 	header := ""
-	if values := md.Get("authorization"); len(values) > 0 {
+	if values := metadata.ValueFromIncomingContext(ctx, "authorization"); len(values) > 0 {
 		header = values[0]
 	}
-	c, err := e.authenticator.Authenticate(ctx, header)
+	c, err := e.identify(ctx, header)
 	if err != nil {
-		return ctx, e.refuse(ctx, err)
+		return ctx, err
 	}
 	return auth.NewContext(ctx, c), nil
 }
 
+// identify finds out whose an Authorization header is; nobody's where everybody may do everything.
+func (e *edge) identify(ctx context.Context, header string) (*auth.Caller, error) {
+	if e.authenticator == nil {
+		return nil, nil
+	}
+	c, err := e.authenticator.Authenticate(ctx, header)
+	if err != nil {
+		return nil, e.refuse(ctx, err)
+	}
+	return c, nil
+}
+
+// entering has those who call a service found out before what they say is decoded: a message of
+// a mebibyte may become a hundred of them, for somebody whom nobody knows.
+type entering struct {
+	grpc.ServiceRegistrar
+	edge *edge
+}
+
+// RegisterService is part of grpc.ServiceRegistrar.
+func (r entering) RegisterService(desc *grpc.ServiceDesc, service any) {
+	own := *desc
+	own.Methods = nil
+	for _, m := range desc.Methods {
+		own.Methods = append(own.Methods, grpc.MethodDesc{MethodName: m.MethodName, Handler: func(
+			srv any, ctx context.Context, decode func(any) error, intercept grpc.UnaryServerInterceptor,
+		) (any, error) {
+			ctx, err := r.edge.enter(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return m.Handler(srv, ctx, decode, intercept)
+		}})
+	}
+	r.ServiceRegistrar.RegisterService(&own, service)
+}
+
+// longestStay is after how long the caller of a stream is asked again who he is, if his token has
+// no end of its own: it may have been taken out of the file.
+const longestStay = 15 * time.Minute
+
 // whileValid is a context of a call that ends with the token.
 func whileValid(ctx context.Context) (context.Context, context.CancelFunc) {
-	if c := auth.FromContext(ctx); c != nil && !c.Expires.IsZero() {
-		return context.WithDeadline(ctx, c.Expires)
+	c := auth.FromContext(ctx)
+	switch {
+	case c == nil:
+		return context.WithCancel(ctx)
+	case c.Expires.IsZero():
+		return context.WithTimeout(ctx, longestStay)
 	}
-	return context.WithCancel(ctx)
+	return context.WithDeadline(ctx, c.Expires)
 }
 
 // allow decides whether whoever makes a call may make this request, and makes it now.

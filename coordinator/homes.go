@@ -40,13 +40,30 @@ func (h *homes) place(workers []cluster.Worker) {
 	}
 }
 
-// first returns the best worker in the region where a product is to be sold, if one fits.
-func (h *homes) first(productID string, names []string, fits func(name string) bool) (name string, ok bool) {
+// first returns the best worker in the region where a product is to be sold, if one fits. When
+// a worker of a region was cut off from a shard, it is the best one elsewhere: those beside the
+// first may be cut off with it.
+func (h *homes) first(productID string, names []string, cutOff string, fits func(name string) bool) (name string, ok bool) {
+	if cutOff != "" {
+		return cluster.First(productID, names, func(name string) bool { return h.byName[name] != cutOff && fits(name) })
+	}
 	region := h.products[productID]
 	if region == "" {
 		return "", false
 	}
 	return cluster.First(productID, names, func(name string) bool { return h.byName[name] == region && fits(name) })
+}
+
+// regionOf is where a worker is that was asked.
+func (r *router) regionOf(p *peer) string {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	for name, known := range r.peers {
+		if known == p {
+			return r.homes.byName[name]
+		}
+	}
+	return ""
 }
 
 // watchHomes follows where products are to be sold, once there is a choice. All coordinators

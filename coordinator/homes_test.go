@@ -7,8 +7,10 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc/codes"
 
 	"github.com/holdfast-io/holdfast/api/cluster"
+	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
 )
 
 // regional is a router before two workers in eu and two in us, none of which is called.
@@ -92,6 +94,25 @@ func TestNextWorkerIsFoundWithoutAllocations(t *testing.T) {
 			r.next(product, w)
 		}); n > 0 {
 			t.Errorf("%s: %v allocations", product, n)
+		}
+	}
+}
+
+// Two workers of one region may be cut off from a shard together: before they are believed,
+// another region is asked, which can sell.
+func TestRegionThatIsCutOffIsNotBelievedAlone(t *testing.T) {
+	for _, product := range []string{"a", "b", "c", "d", "e"} {
+		r := regional(t, map[string]string{product: "us"})
+		w := &way{}
+		if first := r.next(product, w); first == nil || first.address[:2] != "us" {
+			t.Fatalf("%s: %+v is asked first", product, first)
+		}
+		cutOff := holdfastv1.Error(codes.Unavailable, holdfastv1.ReasonShardUnavailable, "", nil)
+		if w.settles(r, time.Now(), cutOff) {
+			t.Fatal("the first one is believed")
+		}
+		if second := r.next(product, w); second == nil || second.address[:2] != "eu" {
+			t.Errorf("%s: %+v is asked next", product, second)
 		}
 	}
 }

@@ -28,7 +28,7 @@ func httpHandler(ctx context.Context, s *service, e *edge) (http.Handler, error)
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, jsonForm),
 	)
 	local := newInProcess(e.unary)
-	register(local, s)
+	register(entering{local, e}, s)
 	if err := gateway.HandlePath(http.MethodGet, "/v1/products/{product_id=**}", getProduct(gateway, local)); err != nil {
 		return nil, err
 	}
@@ -43,7 +43,7 @@ func httpHandler(ctx context.Context, s *service, e *edge) (http.Handler, error)
 		return nil, err
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/v1/", wellFormed(gateway))
+	mux.Handle("/v1/", wellFormed(gateway, e))
 	mux.HandleFunc("GET /openapi.json", func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", mimeJSON)
 		_, _ = w.Write(api.OpenAPI)

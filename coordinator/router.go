@@ -130,7 +130,9 @@ type way struct {
 	turn  int     // how often all workers were asked before
 	// alone counts the workers that could not reach a shard for it.
 	alone int
-	last  error // that did not settle it
+	// cutOff is the region of the first of them.
+	cutOff string
+	last   error // that did not settle it
 	// open is until when a worker that was asked and did not answer may still do it.
 	open time.Time
 	// lost are the calls whose connection has broken.
@@ -176,7 +178,7 @@ func (r *router) next(key string, w *way) *peer {
 	}
 	open := func(name string) bool { return !slices.Contains(w.asked, r.peers[name]) }
 	heard := func(name string) bool { return open(name) && !r.peers[name].silent() }
-	name, ok := r.homes.first(key, r.names, heard)
+	name, ok := r.homes.first(key, r.names, w.cutOff, heard)
 	if !ok {
 		name, ok = cluster.First(key, r.names, heard)
 	}
@@ -224,6 +226,7 @@ func (w *way) settles(r *router, until time.Time, err error) bool {
 		if w.alone++; w.alone >= 2 || r.workers() < 2 {
 			return true
 		}
+		w.cutOff = r.regionOf(w.asked[len(w.asked)-1])
 	}
 	w.last = err
 	return false

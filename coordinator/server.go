@@ -24,7 +24,7 @@ const (
 	// maxHeader bounds the metadata of a call: a token, and little else.
 	maxHeader = 32 << 10
 	// maxStreams bounds the calls under way of one connection.
-	maxStreams = 10_000
+	maxStreams = 2_000
 	// pingEvery is how often a client may ask whether the connection lives.
 	pingEvery = 5 * time.Second
 )
@@ -43,7 +43,7 @@ func (c *Coordinator) grpcServer(serving context.Context) (*grpc.Server, *health
 		options = append(options, grpc.Creds(credentials.NewTLS(c.cfg.Certs.Server())))
 	}
 	server := grpc.NewServer(options...)
-	register(server, c.service)
+	register(entering{server, c.edge}, c.service)
 	healthServer := health.NewServer()
 	healthpb.RegisterHealthServer(server, healthServer)
 	c.edge.metrics.rpc.InitializeMetrics(server)

@@ -95,11 +95,11 @@ func (o *orders) read(stream purchaseStream) error {
 // when that one's answer settles the purchase.
 func (o *orders) begin(d *order) {
 	s := o.service
-	if d.Err = errNoRequestID; d.req.GetRequestId() != "" {
-		d.Err = s.check(d.req)
+	if d.Err = s.edge.allow(o.ctx, d.req); d.Err == nil && d.req.GetRequestId() == "" {
+		d.Err = errNoRequestID
 	}
 	if d.Err == nil {
-		d.Err = s.edge.allow(o.ctx, d.req)
+		d.Err = s.check(d.req)
 	}
 	if d.Err == nil && d.req.GetUnitPrice() != nil {
 		d.Err = pricedAmongOthers("")

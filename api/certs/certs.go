@@ -153,7 +153,10 @@ func (s *Source) server(ask tls.ClientAuthType, verify func(*certprovider.KeyMat
 
 var protocols = []string{"h2", "http/1.1"}
 
-var errNoCertificate = errors.New("the client shows no certificate")
+var (
+	errNoCertificate = errors.New("the client shows no certificate")
+	errNoAuthority   = errors.New("no authority is trusted about clients")
+)
 
 func verifyClient(roots *x509.CertPool, shown []*x509.Certificate, names []string) (Refusal, error) {
 	if len(shown) == 0 {
@@ -162,6 +165,9 @@ func verifyClient(roots *x509.CertPool, shown []*x509.Certificate, names []strin
 	intermediates := x509.NewCertPool()
 	for _, cert := range shown[1:] {
 		intermediates.AddCert(cert)
+	}
+	if roots == nil { // which would be the system's
+		return ForeignCertificate, errNoAuthority
 	}
 	_, err := shown[0].Verify(x509.VerifyOptions{
 		Roots: roots, Intermediates: intermediates, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},

@@ -6,15 +6,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
 	"syscall"
 
 	"github.com/google/uuid"
+	"google.golang.org/grpc/grpclog"
+
 	_ "golang.org/x/crypto/x509roots/fallback" // the image has no others, and Stripe is called by HTTPS
 )
 
 func main() {
+	// gRPC's warnings may quote the files that certificates are read from, keys included.
+	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, os.Stderr))
 	uuid.EnableRandPool() // ids are made for every purchase, and are no secrets
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

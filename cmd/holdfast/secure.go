@@ -138,6 +138,8 @@ func authFlags(flags *pflag.FlagSet) func(hclog.Logger) (*auth.Authenticator, au
 			return nil, rates, nil
 		case cfg.OIDC.Issuer == "" && cfg.TokensFile == "":
 			return nil, rates, usageError("--oidc-issuer or --tokens-file is required; --insecure does without")
+		case strings.HasPrefix(cfg.OIDC.Issuer, "http://") && cfg.OIDC.KeysFile == "" && !may():
+			return nil, rates, usageError("--oidc-issuer: http:// lets whoever is in between make tokens; --insecure allows it")
 		case rates.PerBuyer < 0 || rates.PerCaller < 0:
 			return nil, rates, usageError("--rate-per-buyer, --rate-per-caller: must not be below 0")
 		}

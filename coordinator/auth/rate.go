@@ -47,10 +47,13 @@ func (l *Limiter) Allow(c *Caller, calls int) (ok bool, wait time.Duration) {
 		}
 	}
 	now := time.Now()
-	r := limiter.ReserveN(now, min(calls, burst)) // a batch that is larger takes all there is
+	r := limiter.ReserveN(now, min(calls, burst))
 	if wait = r.DelayFrom(now); wait > 0 {
 		r.CancelAt(now)
 		return false, wait
+	}
+	for rest := calls - burst; rest > 0; rest -= burst {
+		limiter.ReserveN(now, min(rest, burst)) // what is beyond the burst is waited for afterwards
 	}
 	return true, 0
 }

@@ -105,6 +105,9 @@ func IsAudited(c *Caller, req proto.Message) bool {
 	return c.Roles.Has(Operator) && r.roles.Has(Operator) && !r.roles.Has(Viewer)
 }
 
+// maxAudited is how much of a field is logged: no id that is valid is longer.
+const maxAudited = 128
+
 // Field is a field of a request.
 type Field struct{ Name, Value string }
 
@@ -118,7 +121,8 @@ func AuditedFields(req proto.Message) (fields []Field) {
 		if f.IsList() || !m.Has(f) || !strings.HasSuffix(name, "_id") && !strings.HasPrefix(name, "amount") {
 			continue
 		}
-		fields = append(fields, Field{name, m.Get(f).String()})
+		value := m.Get(f).String()
+		fields = append(fields, Field{name, value[:min(len(value), maxAudited)]})
 	}
 	return fields
 }

@@ -39,13 +39,13 @@ func secured(cc *pgx.ConnConfig, must bool) error {
 
 // refresh reads anew what the DSN names: certificates, keys and the file of passwords. It is
 // called before each connection, so they can be replaced while the worker runs.
-func refresh(dsn string) func(context.Context, *pgx.ConnConfig) error {
+func refresh(dsn string, must bool) func(context.Context, *pgx.ConnConfig) error {
 	return func(_ context.Context, cc *pgx.ConnConfig) error {
 		now, err := pgx.ParseConfig(dsn)
 		if err != nil {
 			return err
 		}
-		if err := secured(now, false); err != nil {
+		if err := secured(now, must); err != nil {
 			return err
 		}
 		cc.TLSConfig, cc.Fallbacks, cc.Password = now.TLSConfig, now.Fallbacks, now.Password

@@ -94,7 +94,7 @@ func Open(cfg Config) (*Shard, error) {
 	if err := secured(pc.ConnConfig, cfg.VerifyTLS); err != nil {
 		return nil, fmt.Errorf("shard %s: %w", cfg.Name, err)
 	}
-	pc.BeforeConnect = refresh(cfg.DSN)
+	pc.BeforeConnect = refresh(cfg.DSN, cfg.VerifyTLS)
 	stmt := cmp.Or(cfg.StatementTimeout, 5*time.Second)
 	lock := cmp.Or(cfg.LockTimeout, 2*time.Second)
 	params := pc.ConnConfig.RuntimeParams
