@@ -125,6 +125,7 @@ func toWorkers(cfg Config) []grpc.DialOption {
 	}
 	return slices.Concat(link.TellRegion(cfg.Region), traces.DialOptions(cfg.Traces), []grpc.DialOption{
 		grpc.WithTransportCredentials(creds),
+		link.NoticeUnsent(),
 		grpc.WithNoProxy(), // workers are within reach
 		// Otherwise the name of each is looked up for its settings too, which takes seconds
 		// where nobody answers for such names.

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 
@@ -100,6 +101,39 @@ func TestRefusalIsNotBelievedWhileWhoeverLostItsConnectionMaySell(t *testing.T) 
 		}
 		if !dead {
 			<-sold
+		}
+	}
+}
+
+// Somebody listens at the address of a worker whose certificate has expired, and takes no
+// call. Nobody waits for one that was never sent.
+func TestNobodyWaitsForAWorkerThatTakesNoCalls(t *testing.T) {
+	s := newShops(t, "w1")
+	takesNone := listen(t)
+	background(t, func(context.Context) error {
+		for conn, err := takesNone.Accept(); err == nil; conn, err = takesNone.Accept() {
+			_ = conn.Close()
+		}
+		return nil
+	})
+	t.Cleanup(func() { _ = takesNone.Close() })
+	s.register("w0", takesNone.Addr().String())
+	f := s.front(coordinator.Config{AttemptTimeout: time.Minute})
+	if _, err := f.products.ListProducts(t.Context(), &holdfastv1.ListProductsRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	none := holdfastv1.Error(codes.FailedPrecondition, holdfastv1.ReasonInsufficientStock, "0 units available", nil)
+	f.workers["w1"].set(answer(none))
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	for i := range 10 { // w0 is the first to be asked about half of them
+		product := "p" + strconv.Itoa(i)
+		if _, err := f.purchases.CreatePurchase(ctx, buy(product, 1)); holdfastv1.Reason(err) != holdfastv1.ReasonInsufficientStock {
+			t.Errorf("purchase: %v", err)
+		}
+		id := holdfastv1.PurchaseID("eu", uuid.New())
+		if _, err := f.purchases.CancelPurchase(ctx, &holdfastv1.CancelPurchaseRequest{PurchaseId: id}); holdfastv1.Reason(err) != holdfastv1.ReasonInsufficientStock {
+			t.Errorf("change: %v", err)
 		}
 	}
 }

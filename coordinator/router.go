@@ -15,6 +15,7 @@ import (
 
 	"github.com/holdfast-io/holdfast/api/cluster"
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
+	"github.com/holdfast-io/holdfast/api/link"
 )
 
 const (
@@ -160,9 +161,9 @@ func (w *way) mayBeDoneUntil(open time.Time) {
 	}
 }
 
-// next returns the worker to ask for a key: the best one that was not asked in
-// this turn, those of the product's home first, those that are silent last. It returns nil when all were asked, and while a
-// refusal is held back.
+// next returns the worker to ask for a key: the best one that was not asked in this turn,
+// those of the product's home first, those that are silent last. It returns nil when all
+// were asked, and while a refusal is held back.
 func (r *router) next(key string, w *way) *peer {
 	if w.refuser != nil && w.mayStillBeDone() {
 		return nil
@@ -204,6 +205,8 @@ func (w *way) settles(r *router, until time.Time, err error) bool {
 	r.metrics.attempted(err)
 	open := until.Add(clockSkew)
 	switch {
+	case link.NeverSent(err):
+		// Nobody has it.
 	case holdfastv1.Reason(err) == "" && status.Code(err) == codes.Unavailable:
 		w.lost = append(w.lost, lostCall{w.asked[len(w.asked)-1], open})
 	case holdfastv1.Reason(err) == "" && !answered(err):

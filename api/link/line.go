@@ -91,25 +91,38 @@ func (l *line) put(
 // abandon answers purchases, as far as they are under way, and tells the worker that
 // nobody waits for them any more.
 func (l *line) abandon(err error, numbers ...uint64) {
-	var left []errand
+	var sent, queued []errand
 	l.mu.Lock()
-	unsent := l.last + 1 // the number of the first sale that was not sent
-	if len(l.queue) > 0 {
-		unsent = l.queue[0].number
-	}
+	unsent := l.firstUnsent()
 	for _, number := range numbers {
-		if e, waits := l.pending[number]; waits {
-			delete(l.pending, number)
-			left = append(left, e)
-			if number < unsent {
-				l.abandoned = append(l.abandoned, number)
-			}
+		e, waits := l.pending[number]
+		switch delete(l.pending, number); {
+		case !waits:
+		case number < unsent:
+			l.abandoned = append(l.abandoned, number)
+			sent = append(sent, e)
+		default:
+			queued = append(queued, e)
 		}
 	}
 	l.sweep()
 	l.ring()
 	l.mu.Unlock()
-	for _, e := range left {
+	answerAll(sent, err)
+	answerAll(queued, neverSent(err))
+}
+
+// firstUnsent is the number of the first sale that was not handed to the stream. Caller
+// holds mu.
+func (l *line) firstUnsent() uint64 {
+	if len(l.queue) > 0 {
+		return l.queue[0].number
+	}
+	return l.last + 1
+}
+
+func answerAll(errands []errand, err error) {
+	for _, e := range errands {
 		e.answer(Answer{Err: err})
 	}
 }
@@ -256,13 +269,22 @@ func (l *line) takeOut(answers []decided) []errand {
 // end answers all that is under way. Whatever the stream's error was, it is no
 // worker's answer to a purchase.
 func (l *line) end(cause error) {
+	broke := status.Error(codes.Unavailable, "link to the worker: "+reasonOf(cause))
+	tooLate := neverSent(broke)
+	var sent, queued []errand
 	l.mu.Lock()
-	l.broken = status.Error(codes.Unavailable, "link to the worker: "+reasonOf(cause))
-	broken, pending := l.broken, l.pending
+	l.broken = tooLate
+	unsent := l.firstUnsent()
+	for number, e := range l.pending {
+		if number < unsent {
+			sent = append(sent, e)
+		} else {
+			queued = append(queued, e)
+		}
+	}
 	l.pending, l.queue, l.abandoned = nil, nil, nil
 	l.clock.Stop()
 	l.mu.Unlock()
-	for _, e := range pending {
-		e.answer(Answer{Err: broken})
-	}
+	answerAll(sent, broke)
+	answerAll(queued, tooLate)
 }

@@ -52,7 +52,8 @@ func (l *Link) Close() {
 
 // Answer is what came of a purchase. Err is the worker's own answer, or a status that
 // leaves open what happened: UNAVAILABLE without a reason when the stream broke,
-// CANCELED or DEADLINE_EXCEEDED when nobody waits any more.
+// CANCELED or DEADLINE_EXCEEDED when nobody waits any more. [NeverSent] tells those that
+// leave nothing open.
 type Answer struct {
 	Purchase *holdfastv1.Purchase
 	Err      error
