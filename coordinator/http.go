@@ -27,7 +27,7 @@ func httpHandler(ctx context.Context, s *service, e *edge) (http.Handler, error)
 		runtime.WithRoutingErrorHandler(writeRoutingError),
 		runtime.WithMarshalerOption(runtime.MIMEWildcard, jsonForm),
 	)
-	local := newInProcess(e.unary)
+	local := newInProcess(e.unary, e.stream)
 	register(entering{local, e}, s)
 	if err := gateway.HandlePath(http.MethodGet, "/v1/products/{product_id=**}", getProduct(gateway, local)); err != nil {
 		return nil, err
@@ -38,7 +38,7 @@ func httpHandler(ctx context.Context, s *service, e *edge) (http.Handler, error)
 		holdfastv1.RegisterOrderServiceHandlerClient(ctx, gateway, holdfastv1.NewOrderServiceClient(local)),
 		holdfastv1.RegisterEventServiceHandlerClient(ctx, gateway, holdfastv1.NewEventServiceClient(local)),
 		holdfastv1.RegisterWebhookServiceHandlerClient(ctx, gateway, holdfastv1.NewWebhookServiceClient(local)),
-		watchPaths(ctx, gateway, s, e), // after the contract's own, and so before them
+		watchPaths(ctx, gateway, local), // after the contract's own, and so before them
 	); err != nil {
 		return nil, err
 	}

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/encoding/protojson"
 
 	holdfastv1 "github.com/holdfast-io/holdfast/api/holdfast/v1"
@@ -105,4 +107,40 @@ func TestServerSentEventsGoOnAfterTheLastID(t *testing.T) {
 		continue
 	}
 	await(t, f.stopped, "the end of Run with watches open")
+}
+
+// Operators must see what browsers do too.
+func TestServerSentEventsAreMeasured(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	f := openFront(t, coordinator.Config{Metrics: registry}, "w1")
+	f.stock("p", 10)
+	f.read(t, "/v1/products:watch?product_id=p", "").next()
+	if got := calls(t, registry, "grpc_server_started_total", "WatchProduct", ""); got != 1 {
+		t.Errorf("%v watches have begun", got)
+	}
+	f.do("GET", "/v1/events:watch?cursor=x", "")
+	if got := calls(t, registry, "grpc_server_handled_total", "WatchEvents", codes.InvalidArgument.String()); got != 1 {
+		t.Errorf("%v watches have failed", got)
+	}
+}
+
+// calls is a counter of the calls of a method, with a code if it is not empty.
+func calls(t *testing.T, from prometheus.Gatherer, name, method, code string) (sum float64) {
+	t.Helper()
+	families, err := from.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, family := range families {
+		for _, m := range family.GetMetric() {
+			labels := map[string]string{}
+			for _, l := range m.GetLabel() {
+				labels[l.GetName()] = l.GetValue()
+			}
+			if family.GetName() == name && labels["grpc_method"] == method && labels["grpc_code"] == code {
+				sum += m.GetCounter().GetValue()
+			}
+		}
+	}
+	return sum
 }

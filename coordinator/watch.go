@@ -90,12 +90,6 @@ func (w *watch[Msg]) at(ctx context.Context, p *peer, timeout time.Duration) (go
 func (s *service) WatchEvents(
 	req *holdfastv1.WatchEventsRequest, stream grpc.ServerStreamingServer[holdfastv1.WatchEventsResponse],
 ) error {
-	return s.watchEvents(stream.Context(), req, stream.Send)
-}
-
-func (s *service) watchEvents(
-	ctx context.Context, req *holdfastv1.WatchEventsRequest, send func(*holdfastv1.WatchEventsResponse) error,
-) error {
 	if err := s.check(req); err != nil {
 		return err
 	}
@@ -110,10 +104,10 @@ func (s *service) watchEvents(
 		},
 		pass: func(m *holdfastv1.WatchEventsResponse) error {
 			next.Cursor, next.FromNow = m.GetCursor(), false
-			return send(m)
+			return stream.Send(m)
 		},
 	}
-	return w.run(ctx, s)
+	return w.run(stream.Context(), s)
 }
 
 // watchKey spreads the watches of all events over the workers.
@@ -129,12 +123,6 @@ func (s *service) watchKey(productID string) string {
 func (s *service) WatchProduct(
 	req *holdfastv1.WatchProductRequest, stream grpc.ServerStreamingServer[holdfastv1.Product],
 ) error {
-	return s.watchProduct(stream.Context(), req, stream.Send)
-}
-
-func (s *service) watchProduct(
-	ctx context.Context, req *holdfastv1.WatchProductRequest, send func(*holdfastv1.Product) error,
-) error {
 	if err := s.check(req); err != nil {
 		return err
 	}
@@ -149,10 +137,10 @@ func (s *service) watchProduct(
 				return nil
 			}
 			last = p
-			return send(p)
+			return stream.Send(p)
 		},
 	}
-	return w.run(ctx, s)
+	return w.run(stream.Context(), s)
 }
 
 // ListMovements can be answered by any worker.
