@@ -41,6 +41,8 @@ type Config struct {
 	MaxInFlight    int           // 20,000; purchases under way at each worker
 	MaxWatches     int           // 10,000; watches of events and of products
 	DefaultHold    time.Duration // 10 min; for holds of which nobody says how long they last
+	// MaxStreamsPerBuyer (100) bounds the watches and streams of purchases of each who only buys.
+	MaxStreamsPerBuyer int
 
 	Authenticator *auth.Authenticator // nil: everybody may do everything
 	Rates         auth.Rates          // of callers, where there is an authenticator
@@ -62,10 +64,13 @@ func (c *Config) complete() error {
 		return errors.New("max-in-flight must be at least 1")
 	case c.MaxWatches < 0:
 		return errors.New("max-watches must be at least 1")
+	case c.MaxStreamsPerBuyer < 0:
+		return errors.New("max-streams-per-buyer must be at least 1")
 	case c.Rates.PerBuyer < 0 || c.Rates.PerCaller < 0:
 		return errors.New("rates must not be below 0")
 	}
 	c.MaxWatches = cmp.Or(c.MaxWatches, 10_000)
+	c.MaxStreamsPerBuyer = cmp.Or(c.MaxStreamsPerBuyer, 100)
 	c.Deadline = cmp.Or(c.Deadline, 15*time.Second)
 	c.AttemptTimeout = cmp.Or(c.AttemptTimeout, 3*time.Second)
 	c.DrainTimeout = cmp.Or(c.DrainTimeout, 10*time.Second)
@@ -105,7 +110,10 @@ func New(cfg Config) (*Coordinator, error) {
 		return nil, fmt.Errorf("coordinator: %w", err)
 	}
 	r := newRouter(cfg, toWorkers(cfg))
-	e := &edge{authenticator: cfg.Authenticator, limiter: limiter, metrics: r.metrics, audit: cfg.Logger.Named("audit")}
+	e := &edge{
+		authenticator: cfg.Authenticator, limiter: limiter, streams: auth.NewStreams(cfg.MaxStreamsPerBuyer),
+		metrics: r.metrics, audit: cfg.Logger.Named("audit"),
+	}
 	s := &service{
 		router: r, edge: e, validate: validator, deadline: cfg.Deadline, hold: cfg.DefaultHold, maxWatches: int64(cfg.MaxWatches),
 	}

@@ -26,6 +26,7 @@ import (
 type edge struct {
 	authenticator *auth.Authenticator
 	limiter       *auth.Limiter
+	streams       *auth.Streams
 	metrics       *metrics
 	audit         hclog.Logger
 	ownerOf       func(context.Context, auth.Owned) (customerID string, err error)
@@ -57,10 +58,28 @@ func (e *edge) stream(srv any, stream grpc.ServerStream, info *grpc.StreamServer
 		if err != nil {
 			return err
 		}
+		if c := auth.FromContext(ctx); c != nil {
+			closed, ok := e.streams.Open(c)
+			if !ok {
+				return e.tooMany(info)
+			}
+			defer closed()
+		}
 		ctx, cancel := whileValid(ctx)
 		defer cancel()
 		return handler(srv, &allowedStream{ServerStream: stream, ctx: ctx, edge: e})
 	})
+}
+
+// tooMany refuses one more stream of a buyer.
+func (e *edge) tooMany(info *grpc.StreamServerInfo) error {
+	e.metrics.refuse("rate")
+	reason := holdfastv1.ReasonTooManyWatches
+	if info.IsClientStream {
+		reason = holdfastv1.ReasonRateExceeded
+	}
+	return holdfastv1.Error(codes.ResourceExhausted, reason, "the caller has as many watches and streams open as he may; repeat later",
+		nil, &errdetails.RetryInfo{RetryDelay: durationpb.New(time.Second)})
 }
 
 // allowedStream hands on requests that the caller may make.

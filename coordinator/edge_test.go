@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -30,7 +29,7 @@ import (
 )
 
 // guarded is a coordinator that takes the tokens ops, view, ann and bob.
-func guarded(t *testing.T, rates auth.Rates) *front {
+func guarded(t *testing.T, cfg coordinator.Config) *front {
 	t.Helper()
 	var file strings.Builder
 	for name, role := range map[string]string{
@@ -43,11 +42,11 @@ func guarded(t *testing.T, rates auth.Rates) *front {
 	if err := os.WriteFile(path, []byte(file.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	a, err := auth.New(auth.Config{TokensFile: path})
-	if err != nil {
+	var err error
+	if cfg.Authenticator, err = auth.New(auth.Config{TokensFile: path}); err != nil {
 		t.Fatal(err)
 	}
-	f := newShops(t, "w1").front(coordinator.Config{Authenticator: a, Rates: rates, Metrics: prometheus.NewRegistry()})
+	f := newShops(t, "w1").front(cfg)
 	if _, err := f.products.ListProducts(as(t, "ops"), &holdfastv1.ListProductsRequest{}); err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +85,7 @@ func methods(t *testing.T) map[string]proto.Message {
 
 // A method that forgets to ask who calls must not be served to everybody.
 func TestNoMethodIsServedWithoutAToken(t *testing.T) {
-	f := guarded(t, auth.Rates{})
+	f := guarded(t, coordinator.Config{})
 	seen := 0
 	for method, req := range methods(t) {
 		seen++
@@ -148,7 +147,7 @@ func (f *front) http(t *testing.T, method, target, token, body string) (code int
 
 // By gRPC and HTTP, one by one, in batches and in streams: a buyer has what is his and no more.
 func TestBuyerHasOnlyWhatIsHis(t *testing.T) {
-	f := guarded(t, auth.Rates{})
+	f := guarded(t, coordinator.Config{})
 	create := func(token string) error {
 		_, err := f.products.CreateProduct(as(t, token), &holdfastv1.CreateProductRequest{ProductId: "p", AmountInStorage: 100})
 		return err
@@ -216,7 +215,7 @@ func TestBuyerHasOnlyWhatIsHis(t *testing.T) {
 
 // Too many calls are refused with the time to wait; a client that waits loses none.
 func TestCallerIsKeptToHisRate(t *testing.T) {
-	f := guarded(t, auth.Rates{PerBuyer: 5})
+	f := guarded(t, coordinator.Config{Rates: auth.Rates{PerBuyer: 5}})
 	if _, err := f.products.CreateProduct(as(t, "ops"), &holdfastv1.CreateProductRequest{ProductId: "p", AmountInStorage: 100}); err != nil {
 		t.Fatal(err)
 	}
@@ -255,8 +254,57 @@ func retryDelay(err error) time.Duration {
 	return 0
 }
 
+// One buyer must not take the watches of all others, by whatever way he comes.
+func TestBuyerHasSoManyStreams(t *testing.T) {
+	f := guarded(t, coordinator.Config{MaxStreamsPerBuyer: 2})
+	if _, err := f.products.CreateProduct(as(t, "ops"), &holdfastv1.CreateProductRequest{ProductId: "p", AmountInStorage: 100}); err != nil {
+		t.Fatal(err)
+	}
+	watch := func(token string) (end func(), err error) {
+		ctx, cancel := context.WithCancel(as(t, token))
+		stream, err := f.products.WatchProduct(ctx, &holdfastv1.WatchProductRequest{ProductId: "p"})
+		if err == nil {
+			_, err = stream.Recv()
+		}
+		return cancel, err
+	}
+	end, err := watch("ann")
+	if err != nil {
+		t.Fatal(err)
+	}
+	const path = "/v1/products:watch?product_id=p"
+	f.read(t, path, "", "Authorization", "Bearer ann").next()
+	if _, err := watch("ann"); holdfastv1.Reason(err) != holdfastv1.ReasonTooManyWatches ||
+		status.Code(err) != codes.ResourceExhausted || retryDelay(err) <= 0 {
+		t.Errorf("a third: %v", err)
+	}
+	if code, body := f.http(t, http.MethodGet, path, "ann", ""); code != http.StatusTooManyRequests || !strings.Contains(body, "TOO_MANY_WATCHES") {
+		t.Errorf("a third by HTTP: %d %s", code, body)
+	}
+	stream, err := f.purchases.StreamPurchases(as(t, "ann"))
+	if err == nil {
+		_, err = stream.Recv()
+	}
+	if holdfastv1.Reason(err) != holdfastv1.ReasonRateExceeded || retryDelay(err) <= 0 {
+		t.Errorf("a third, of purchases: %v", err)
+	}
+	for _, other := range []string{"bob", "bob", "view", "view", "view"} {
+		if _, err := watch(other); err != nil {
+			t.Errorf("%s: %v", other, err)
+		}
+	}
+	end()
+	begun := time.Now()
+	for _, err = watch("ann"); err != nil && time.Since(begun) < patience; _, err = watch("ann") {
+		time.Sleep(10 * time.Millisecond)
+	}
+	if err != nil {
+		t.Errorf("after one has ended: %v", err)
+	}
+}
+
 func TestHeadersHaveALimit(t *testing.T) {
-	f := guarded(t, auth.Rates{})
+	f := guarded(t, coordinator.Config{})
 	long := strings.Repeat("x", 64<<10)
 	if _, err := f.products.ListProducts(as(t, long), &holdfastv1.ListProductsRequest{}); err == nil {
 		t.Error("64 KiB of metadata by gRPC")

@@ -23,7 +23,7 @@ type reader struct {
 	lastID string
 }
 
-func (f *front) read(t *testing.T, path, lastID string) *reader {
+func (f *front) read(t *testing.T, path, lastID string, header ...string) *reader {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
@@ -33,6 +33,9 @@ func (f *front) read(t *testing.T, path, lastID string) *reader {
 	}
 	if lastID != "" {
 		req.Header.Set("Last-Event-ID", lastID)
+	}
+	for i := 0; i+1 < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {

@@ -142,3 +142,22 @@ func TestRates(t *testing.T) {
 		}
 	}
 }
+
+// What nobody has open any more must not be remembered: callers come and go.
+func TestStreamsAreForgotten(t *testing.T) {
+	s := NewStreams(1)
+	for _, name := range []string{"ann", "bob", "ann"} {
+		c := &Caller{Name: name, Roles: Buyer}
+		closed, ok := s.Open(c)
+		if !ok {
+			t.Fatalf("%s has none open", name)
+		}
+		if _, ok := s.Open(c); ok {
+			t.Errorf("%s has two", name)
+		}
+		closed()
+	}
+	if len(s.open) != 0 {
+		t.Errorf("remembered: %v", s.open)
+	}
+}

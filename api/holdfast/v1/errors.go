@@ -106,11 +106,11 @@ const (
 	ReasonRoleMissing = "ROLE_MISSING"
 	// ReasonOtherCustomer: a buyer acts only for the customer of the token.
 	ReasonOtherCustomer = "OTHER_CUSTOMER"
-	// ReasonRateExceeded: the caller makes more calls than he may. The detail RetryInfo says
-	// when to repeat this one.
+	// ReasonRateExceeded: the caller makes more calls than he may, or has more streams open. The
+	// detail RetryInfo says when to repeat this one.
 	ReasonRateExceeded = "RATE_EXCEEDED"
-	// ReasonTooManyWatches: as many watches are open as may be. The detail RetryInfo says
-	// when to repeat it.
+	// ReasonTooManyWatches: as many watches are open as may be, of all callers or of this one.
+	// The detail RetryInfo says when to repeat it.
 	ReasonTooManyWatches = "TOO_MANY_WATCHES"
 	// ReasonWebhookNotFound: there is no such webhook.
 	ReasonWebhookNotFound = "WEBHOOK_NOT_FOUND"
