@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -24,7 +25,7 @@ import (
 const asHoldfast = "TEST_BINARY_IS_HOLDFAST"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(asHoldfast) != "" {
+	if os.Getenv(asHoldfast) != "" && !slices.Contains(os.Args, "-test.fuzzworker") {
 		main()
 		return
 	}
