@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hashicorp/go-hclog"
@@ -28,13 +29,13 @@ const reread = 10 * time.Second
 
 // file is a file of tokens, as it is at the moment.
 type file struct {
-	path string
-	log  hclog.Logger
+	path    string
+	log     hclog.Logger
+	callers atomic.Pointer[map[[sha256.Size]byte]*Caller] // as they were read last
 
-	mu      sync.Mutex
+	reading sync.Mutex // held by whoever looks at the file; nobody waits for him
 	looked  time.Time
 	content []byte
-	callers map[[sha256.Size]byte]*Caller
 }
 
 func openFile(path string, log hclog.Logger) (*file, error) {
@@ -47,31 +48,33 @@ func openFile(path string, log hclog.Logger) (*file, error) {
 
 // find returns whose token has the hash, or nil.
 func (f *file) find(hash [sha256.Size]byte) *Caller {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if now := time.Now(); now.Sub(f.looked) > reread {
-		if err := f.read(now); err != nil {
-			f.log.Error("tokens not read again; the former ones stay valid", "error", err)
+	if f.reading.TryLock() {
+		if now := time.Now(); now.Sub(f.looked) > reread {
+			if err := f.read(now); err != nil {
+				f.log.Error("tokens not read again; the former ones stay valid", "error", err)
+			}
 		}
+		f.reading.Unlock()
 	}
-	return f.callers[hash]
+	return (*f.callers.Load())[hash]
 }
 
-// read reads the file. The caller holds mu, or is alone.
+// read reads the file. The caller holds reading, or is alone.
 func (f *file) read(now time.Time) error {
 	f.looked = now
 	content, err := os.ReadFile(f.path)
 	if err != nil {
 		return fmt.Errorf("tokens-file: %w", err)
 	}
-	if f.callers != nil && bytes.Equal(content, f.content) {
+	if f.callers.Load() != nil && bytes.Equal(content, f.content) {
 		return nil
 	}
 	callers, err := parse(content)
 	if err != nil {
 		return fmt.Errorf("tokens-file: %s: %w", f.path, err)
 	}
-	f.content, f.callers = content, callers
+	f.content = content
+	f.callers.Store(&callers)
 	return nil
 }
 

@@ -103,14 +103,15 @@ func readKeys(path string) (keys []crypto.PublicKey, err error) {
 }
 
 // discovered asks the issuer for its keys, the first time and until it has answered. Those who
-// come meanwhile wait for the same answer.
+// come meanwhile wait for the same answer, each until his own context ends; so nobody's context is
+// the question's, which ends by itself after the timeout.
 func (i *issuer) discovered(ctx context.Context) (*oidc.IDTokenVerifier, error) {
 	if verifier := i.verifier.Load(); verifier != nil {
 		return verifier, nil
 	}
-	found, err, _ := i.asking.Do("", func() (any, error) {
-		// What is made of the context goes on asking for keys when the call is over.
-		ctx := oidc.ClientContext(context.WithoutCancel(ctx), i.client)
+	answer := i.asking.DoChan("", func() (any, error) {
+		// What is made of the context goes on asking for keys when the calls are over.
+		ctx := oidc.ClientContext(context.Background(), i.client)
 		provider, err := oidc.NewProvider(ctx, i.cfg.Issuer)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
@@ -119,10 +120,15 @@ func (i *issuer) discovered(ctx context.Context) (*oidc.IDTokenVerifier, error) 
 		i.verifier.Store(verifier)
 		return verifier, nil
 	})
-	if err != nil {
-		return nil, err
+	select {
+	case found := <-answer:
+		if found.Err != nil {
+			return nil, found.Err
+		}
+		return found.Val.(*oidc.IDTokenVerifier), nil
+	case <-ctx.Done():
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, ctx.Err())
 	}
-	return found.(*oidc.IDTokenVerifier), nil
 }
 
 // clockLeeway is by how much the issuer's clock may be ahead of this one.
