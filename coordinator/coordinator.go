@@ -105,14 +105,10 @@ func New(cfg Config) (*Coordinator, error) {
 	if err != nil {
 		return nil, fmt.Errorf("coordinator: %w", err)
 	}
-	limiter, err := auth.NewLimiter(cfg.Rates)
+	r := newRouter(cfg, toWorkers(cfg))
+	e, err := newEdge(cfg, r.metrics)
 	if err != nil {
 		return nil, fmt.Errorf("coordinator: %w", err)
-	}
-	r := newRouter(cfg, toWorkers(cfg))
-	e := &edge{
-		authenticator: cfg.Authenticator, limiter: limiter, streams: auth.NewStreams(cfg.MaxStreamsPerBuyer),
-		metrics: r.metrics, audit: cfg.Logger.Named("audit"),
 	}
 	s := &service{
 		router: r, edge: e, validate: validator, deadline: cfg.Deadline, hold: cfg.DefaultHold, maxWatches: int64(cfg.MaxWatches),

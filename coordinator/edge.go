@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hashicorp/go-hclog"
+	"golang.org/x/time/rate"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -29,7 +30,19 @@ type edge struct {
 	streams       *auth.Streams
 	metrics       *metrics
 	audit         hclog.Logger
+	unchecked     rate.Sometimes // for what each call would log while the issuer is away
 	ownerOf       func(context.Context, auth.Owned) (customerID string, err error)
+}
+
+// sayUnchecked is how often it is logged that the issuer does not answer.
+const sayUnchecked = 10 * time.Second
+
+func newEdge(cfg Config, m *metrics) (*edge, error) {
+	limiter, err := auth.NewLimiter(cfg.Rates)
+	return &edge{
+		authenticator: cfg.Authenticator, limiter: limiter, streams: auth.NewStreams(cfg.MaxStreamsPerBuyer),
+		metrics: m, audit: cfg.Logger.Named("audit"), unchecked: rate.Sometimes{Interval: sayUnchecked},
+	}, err
 }
 
 // unary is for calls with one request.
@@ -232,7 +245,7 @@ func (e *edge) refuse(ctx context.Context, err error) error {
 		e.metrics.refuse("expired")
 		return holdfastv1.Error(codes.Unauthenticated, holdfastv1.ReasonTokenExpired, "the token has expired", nil)
 	case errors.Is(err, auth.ErrUnavailable):
-		traces.Log(ctx, e.audit).Warn("token not checked", "error", err)
+		e.unchecked.Do(func() { traces.Log(ctx, e.audit).Warn("token not checked", "error", err) })
 		return holdfastv1.Error(codes.Unavailable, holdfastv1.ReasonIssuerUnavailable,
 			"whoever issues the tokens does not answer; repeat later", nil)
 	case errors.Is(err, auth.ErrCustomer):
