@@ -67,6 +67,8 @@ func readBody(w http.ResponseWriter, r *http.Request) (httpStatus int, wrong str
 		return http.StatusBadRequest, "the body did not arrive whole"
 	case len(bytes.TrimSpace(body)) == 0:
 		return http.StatusBadRequest, "the body is empty; a JSON object is needed"
+	case partsOf(body) > maxParts:
+		return http.StatusRequestEntityTooLarge, fmt.Sprintf("the body has a list of more than %d", maxParts)
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	return 0, ""

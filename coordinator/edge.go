@@ -146,8 +146,8 @@ func (e *edge) identify(ctx context.Context, header string) (*auth.Caller, error
 	return c, nil
 }
 
-// entering has those who call a service found out before what they say is decoded: a message of
-// a mebibyte may become a hundred of them, for somebody whom nobody knows.
+// entering has those who call a service found out before what they say is decoded: that is work
+// which strangers are not worth.
 type entering struct {
 	grpc.ServiceRegistrar
 	edge *edge

@@ -33,7 +33,7 @@ const (
 func (c *Coordinator) grpcServer(serving context.Context) (*grpc.Server, *health.Server) {
 	options := append(traces.ServerOptions(c.cfg.Traces),
 		grpc.MaxRecvMsgSize(maxBody), grpc.MaxHeaderListSize(maxHeader), grpc.MaxConcurrentStreams(maxStreams),
-		grpc.NumStreamWorkers(streamWorkers),
+		grpc.NumStreamWorkers(streamWorkers), grpc.ForceServerCodecV2(newFrugal()),
 		grpc.InitialWindowSize(link.StreamWindow), grpc.InitialConnWindowSize(link.ConnWindow),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: pingEvery}),
 		grpc.UnaryInterceptor(c.edge.unary),
