@@ -4,12 +4,12 @@ package main
 
 import (
 	"io/fs"
-	"os"
+	"slices"
 	"syscall"
 )
 
-// ownedByUs reports whether a file is this user's.
-func ownedByUs(info fs.FileInfo) bool {
+// ownedBy reports whether a file is one of these users'.
+func ownedBy(info fs.FileInfo, users ...int) bool {
 	stat, ok := info.Sys().(*syscall.Stat_t)
-	return ok && int(stat.Uid) == os.Getuid()
+	return ok && slices.Contains(users, int(stat.Uid))
 }

@@ -328,37 +328,3 @@ func TestEtcdWithUsers(t *testing.T) {
 		}
 	}
 }
-
-// Another user of the machine must not be able to tell our commands whom to trust.
-func TestSettingsOfOthersAreNotRead(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "dev.yaml")
-	mustWrite(t, path, "insecure: true\n")
-	if !isOurs(path) {
-		t.Error("our own file is not read")
-	}
-	if err := os.Chmod(path, 0o622); err != nil {
-		t.Fatal(err)
-	}
-	if isOurs(path) {
-		t.Error("a file that others can write is read")
-	}
-	link := filepath.Join(t.TempDir(), "link.yaml")
-	if err := os.Chmod(path, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Symlink(path, link); err != nil {
-		t.Fatal(err)
-	}
-	if isOurs(link) {
-		t.Error("a link is followed")
-	}
-	if os.Getuid() != 0 {
-		return // only root can give a file away
-	}
-	if err := os.Chown(path, 12345, 12345); err != nil {
-		t.Fatal(err)
-	}
-	if isOurs(path) {
-		t.Error("another user's file is read")
-	}
-}

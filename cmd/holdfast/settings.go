@@ -17,20 +17,24 @@ import (
 	"github.com/spf13/pflag"
 )
 
-const envPrefix = "HOLDFAST_"
+const (
+	envPrefix = "HOLDFAST_"
+	// folderFile is read in the folder in which a command is run.
+	folderFile = "holdfast.yaml"
+)
 
 // applySettings sets the flags that were not given on the command line from the
 // environment, and else from the settings file.
 func applySettings(cmd *cobra.Command) error {
-	k := koanf.New("/") // names of settings hold no slash
-	path, explicit := settingsFile(cmd)
-	if path != "" {
-		err := k.Load(file.Provider(path), yaml.Parser())
-		if err != nil && (explicit || !errors.Is(err, fs.ErrNotExist)) {
-			return usageError("settings file %s: %w", path, err)
-		}
+	variables := koanf.New("/") // names of settings hold no slash
+	if err := variables.Load(env.Provider("/", env.Opt{Prefix: envPrefix, TransformFunc: settingOf}), nil); err != nil {
+		return usageError("environment: %w", err)
 	}
-	if err := k.Load(env.Provider("/", env.Opt{Prefix: envPrefix, TransformFunc: settingOf}), nil); err != nil {
+	k, err := fileSettings(cmd, variables)
+	if err != nil {
+		return err
+	}
+	if err := k.Merge(variables); err != nil {
 		return usageError("environment: %w", err)
 	}
 	var failure error
@@ -40,6 +44,48 @@ func applySettings(cmd *cobra.Command) error {
 		}
 	})
 	return failure
+}
+
+// fileSettings are those of the settings file. What dev says is not for a command that is told to
+// reach something else: above all not that this may be in the clear.
+func fileSettings(cmd *cobra.Command, variables *koanf.Koanf) (*koanf.Koanf, error) {
+	k := koanf.New("/")
+	path, explicit := settingsFile(cmd)
+	if path == "" {
+		return k, nil
+	}
+	if path == folderFile && !explicit && !isTrusted(path) {
+		return nil, usageError("./%s is another user's, or others may write it; chown or chmod go-w it, or name it by --config", path)
+	}
+	err := k.Load(file.Provider(path), yaml.Parser())
+	if err != nil && (explicit || !errors.Is(err, fs.ErrNotExist)) {
+		return nil, usageError("settings file %s: %w", path, err)
+	}
+	if path == devSettingsFile() && !explicit && elsewhere(cmd.Flags(), variables, k) {
+		return koanf.New("/"), nil
+	}
+	return k, nil
+}
+
+// elsewhere reports whether a command is told to reach something that dev has not started.
+func elsewhere(flags *pflag.FlagSet, variables, dev *koanf.Koanf) bool {
+	for _, name := range []string{"etcd", "coordinator", "shard"} {
+		f := flags.Lookup(name)
+		if f == nil {
+			continue
+		}
+		var told []string
+		if list, ok := f.Value.(pflag.SliceValue); ok && f.Changed {
+			told = list.GetSlice()
+		} else if variables.Exists(name) {
+			told = valuesOf(name, variables)
+		}
+		known := valuesOf(name, dev)
+		if slices.ContainsFunc(told, func(value string) bool { return !slices.Contains(known, value) }) {
+			return true
+		}
+	}
+	return false
 }
 
 // settingOf turns a variable into the setting's name: HOLDFAST_HTTP_LISTEN is
@@ -53,25 +99,28 @@ func settingOf(key, value string) (string, any) {
 }
 
 func setFlag(f *pflag.Flag, k *koanf.Koanf) error {
-	var values []string
-	switch {
-	case f.Name == "shard":
-		for shard, dsn := range k.StringMap("shard") {
-			values = append(values, shard+"="+dsn)
-		}
-		slices.Sort(values)
-	case len(k.Strings(f.Name)) > 0:
-		values = []string{strings.Join(k.Strings(f.Name), ",")}
-	default:
-		values = []string{k.String(f.Name)}
-	}
-	for _, value := range values {
+	for _, value := range valuesOf(f.Name, k) {
 		if err := f.Value.Set(value); err != nil {
 			return usageError("setting %s: %w", f.Name, err)
 		}
 		f.Changed = true
 	}
 	return nil
+}
+
+// valuesOf are what a flag is to be set to, one after the other.
+func valuesOf(name string, k *koanf.Koanf) (values []string) {
+	switch {
+	case name == "shard":
+		for shard, dsn := range k.StringMap("shard") {
+			values = append(values, shard+"="+dsn)
+		}
+		slices.Sort(values)
+		return values
+	case len(k.Strings(name)) > 0:
+		return []string{strings.Join(k.Strings(name), ",")}
+	}
+	return []string{k.String(name)}
 }
 
 // settingsFile is the file to read, and whether somebody asked for it by name.
@@ -82,8 +131,8 @@ func settingsFile(cmd *cobra.Command) (path string, explicit bool) {
 	if path := os.Getenv(envPrefix + "CONFIG"); path != "" {
 		return path, true
 	}
-	if _, err := os.Stat("holdfast.yaml"); err == nil {
-		return "holdfast.yaml", false
+	if _, err := os.Stat(folderFile); err == nil {
+		return folderFile, false
 	}
 	// What dev says is for commands that look at it, and must not make a server insecure.
 	if cmd.Name() != "coordinator" && cmd.Name() != "worker" && isOurs(devSettingsFile()) {
@@ -96,7 +145,18 @@ func settingsFile(cmd *cobra.Command) (path string, explicit bool) {
 // of temporary files.
 func isOurs(path string) bool {
 	info, err := os.Lstat(path)
-	return err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o022 == 0 && ownedByUs(info)
+	return err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o022 == 0 && ownedBy(info, os.Getuid())
+}
+
+// isTrusted reports whether only this user and root can have written a file, or made the link to it:
+// whoever runs a command in a folder of others must not be told by them whom to trust.
+func isTrusted(path string) bool {
+	link, err := os.Lstat(path)
+	if err != nil || !ownedBy(link, os.Getuid(), 0) {
+		return false
+	}
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().Perm()&0o022 == 0 && ownedBy(info, os.Getuid(), 0)
 }
 
 // devSettingsFile is where a running `holdfast dev` tells the other commands of
