@@ -167,7 +167,9 @@ func (o *takeover) connect(ctx context.Context, w cluster.Worker) signOfLife {
 // askInstance uses the standard health service, in which a worker has an entry
 // under the id of its instance.
 func (o *takeover) askInstance(ctx context.Context, w cluster.Worker) signOfLife {
-	conn, err := grpc.NewClient(w.Address, o.dial...)
+	// The name is looked up while connecting, within the probe's time. gRPC's own resolver
+	// would keep Close, and with it whoever has the lock by now, waiting for a name server.
+	conn, err := grpc.NewClient("passthrough:///"+w.Address, o.dial...)
 	if err != nil {
 		return alive // an address that cannot be called says nothing of the holder
 	}

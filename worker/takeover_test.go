@@ -180,6 +180,27 @@ func TestHolderThatAnswersInBetweenIsAlive(t *testing.T) {
 	}
 }
 
+// Whoever has got the lock waits for the last probe to end. Where that takes as long as a name
+// server that does not answer, he has sold nothing when his buyers have left, and so has the next.
+func TestProbeWaitsForNoNameServer(t *testing.T) {
+	address, _ := serveHealth(t, "me")
+	dial, answer := localtest.Unanswered()
+	o := newTakeover(t, nil)
+	o.dial = append(o.dial, dial)
+	found := make(chan signOfLife)
+	go func() { found <- o.probe(t.Context(), lockmgr.Holder{Owner: ownerAt(address)}) }()
+	select {
+	case got := <-found:
+		answer()
+		if got != alive {
+			t.Errorf("found %q", got)
+		}
+	case <-time.After(10 * probeTimeout):
+		answer()
+		t.Errorf("a probe of %v took %v; found %q at last", probeTimeout, 10*probeTimeout, <-found)
+	}
+}
+
 // Two workers that do not see each other would evict each other as
 // fast as they can, and neither would sell.
 func TestTakeoversOfOneProductBackOff(t *testing.T) {

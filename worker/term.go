@@ -43,9 +43,7 @@ func (w *Worker) openTerm(ctx context.Context, view cluster.View) (*term, error)
 	t.lanes = newLanes(behind, w.log, w.metrics)
 	t.takeover = &takeover{
 		locks: w.locks, log: w.log, past: map[eviction]pastTakeovers{}, metrics: w.metrics,
-		dial: []grpc.DialOption{
-			grpc.WithTransportCredentials(w.peerCredentials()), grpc.WithNoProxy(), grpc.WithDisableServiceConfig(),
-		},
+		dial: []grpc.DialOption{grpc.WithTransportCredentials(w.peerCredentials()), grpc.WithNoProxy()},
 	}
 	b := &beginner{
 		topology: t.topology, shards: t.shards, locks: w.locks, lanes: t.lanes,
