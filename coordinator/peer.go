@@ -14,6 +14,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
+	"github.com/holdfast-io/holdfast/api/cluster"
 	"github.com/holdfast-io/holdfast/api/link"
 )
 
@@ -28,13 +29,16 @@ const (
 	knockTimeout = 200 * time.Millisecond
 )
 
-// peer is a connection to a worker, and whether the worker says anything.
+// peer is a connection to a worker, and whether the worker says anything. A worker that was
+// started again has a new one: its name may stand for another address by now, and gRPC would
+// not look it up again for half a minute.
 type peer struct {
-	address string
-	conn    *grpc.ClientConn
-	link    *link.Link // for purchases; all else is called
-	end     context.CancelFunc
-	ended   chan struct{} // closed when nothing of the peer runs any more
+	address  string
+	instance string
+	conn     *grpc.ClientConn
+	link     *link.Link // for purchases; all else is called
+	end      context.CancelFunc
+	ended    chan struct{} // closed when nothing of the peer runs any more
 
 	heard  atomic.Pointer[hearing]
 	knocks singleflight.Group
@@ -53,13 +57,16 @@ func hear(ctx context.Context) *hearing {
 	return &hearing{ctx, end}
 }
 
-func newPeer(address string, limit int, dial []grpc.DialOption) (*peer, error) {
-	conn, err := grpc.NewClient(address, dial...)
+func newPeer(w cluster.Worker, limit int, dial []grpc.DialOption) (*peer, error) {
+	conn, err := grpc.NewClient(w.Address, dial...)
 	if err != nil {
 		return nil, err
 	}
 	ctx, end := context.WithCancel(context.Background())
-	p := &peer{address: address, conn: conn, link: link.New(conn, limit), end: end, ended: make(chan struct{})}
+	p := &peer{
+		address: w.Address, instance: w.Instance,
+		conn: conn, link: link.New(conn, limit), end: end, ended: make(chan struct{}),
+	}
 	p.heard.Store(hear(ctx))
 	go p.listen(ctx)
 	return p, nil

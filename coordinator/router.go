@@ -31,6 +31,7 @@ type router struct {
 	view           func(context.Context) (cluster.View, error) // reads etcd
 	lastReading    chan reading                                // holds one, or none while one is made
 	metrics        *metrics
+	closing        sync.WaitGroup // of connections that are not needed any more
 
 	mu       sync.RWMutex
 	topology cluster.Topology
@@ -50,13 +51,13 @@ func newRouter(cfg Config, dial []grpc.DialOption) *router {
 	return r
 }
 
-// update takes over a new view. Connections to workers that left, or that came
-// back at another address, are closed.
+// update takes over a new view. Connections to workers that left, or that were started
+// again, are closed. Nobody waits for that: gRPC does, for the name server that it asked.
 func (r *router) update(view cluster.View) error {
 	r.learn(view.Topology)
 	gone, err := r.replace(view.Workers)
 	for _, p := range gone {
-		p.close() // answers what is under way there, which may ask for the other workers
+		r.closing.Go(p.close) // answers what is under way there, which may ask for the other workers
 	}
 	return err
 }
@@ -70,9 +71,9 @@ func (r *router) replace(workers []cluster.Worker) (gone []*peer, failures error
 	peers := map[string]*peer{}
 	for _, w := range workers {
 		p := r.peers[w.Name]
-		if p == nil || p.address != w.Address {
+		if p == nil || p.instance != w.Instance || p.address != w.Address {
 			var err error
-			if p, err = newPeer(w.Address, r.limit, r.dial); err != nil {
+			if p, err = newPeer(w, r.limit, r.dial); err != nil {
 				failures = errors.Join(failures, err)
 				continue
 			}
@@ -91,7 +92,10 @@ func (r *router) replace(workers []cluster.Worker) (gone []*peer, failures error
 	return gone, failures
 }
 
-func (r *router) close() { _ = r.update(cluster.View{}) }
+func (r *router) close() {
+	_ = r.update(cluster.View{})
+	r.closing.Wait()
+}
 
 // ready reports whether there is a worker to call.
 func (r *router) ready() bool {
