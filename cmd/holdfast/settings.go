@@ -55,7 +55,7 @@ func fileSettings(cmd *cobra.Command, variables *koanf.Koanf) (*koanf.Koanf, err
 		return k, nil
 	}
 	if path == folderFile && !explicit && !isTrusted(path) {
-		return nil, usageError("./%s is another user's, or others may write it; chown or chmod go-w it, or name it by --config", path)
+		return nil, usageError("./%s is another user's, or everybody may write it; chown or chmod o-w it, or name it by --config", path)
 	}
 	err := k.Load(file.Provider(path), yaml.Parser())
 	if err != nil && (explicit || !errors.Is(err, fs.ErrNotExist)) {
@@ -148,15 +148,17 @@ func isOurs(path string) bool {
 	return err == nil && info.Mode().IsRegular() && info.Mode().Perm()&0o022 == 0 && ownedBy(info, os.Getuid())
 }
 
-// isTrusted reports whether only this user and root can have written a file, or made the link to it:
-// whoever runs a command in a folder of others must not be told by them whom to trust.
+// isTrusted reports whether a file, and the link to it, is this user's or root's, and not for
+// everybody to write: whoever runs a command in a folder of others must not be told by them whom
+// to trust. A group that may write is one that the owner trusts; many systems give each user one
+// of his own.
 func isTrusted(path string) bool {
 	link, err := os.Lstat(path)
 	if err != nil || !ownedBy(link, os.Getuid(), 0) {
 		return false
 	}
 	info, err := os.Stat(path)
-	return err == nil && info.Mode().Perm()&0o022 == 0 && ownedBy(info, os.Getuid(), 0)
+	return err == nil && info.Mode().Perm()&0o002 == 0 && ownedBy(info, os.Getuid(), 0)
 }
 
 // devSettingsFile is where a running `holdfast dev` tells the other commands of

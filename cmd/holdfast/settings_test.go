@@ -79,19 +79,23 @@ func TestSettingsOfTheFolderAreOurs(t *testing.T) {
 			t.Errorf("%s: %v", why, err)
 		}
 	}
-	for _, mode := range []os.FileMode{0o620, 0o602} {
-		if err := os.Chmod(path, mode); err != nil {
-			t.Fatal(err)
-		}
-		refused(mode.String())
+	if err := os.Chmod(path, 0o664); err != nil {
+		t.Fatal(err)
 	}
+	if _, err := configured(t, "status"); err != nil {
+		t.Errorf("made where a user's group is his own: %v", err)
+	}
+	if err := os.Chmod(path, 0o602); err != nil {
+		t.Fatal(err)
+	}
+	refused("everybody's")
 	if err := os.Rename(path, "real"); err != nil {
 		t.Fatal(err)
 	}
 	if err := os.Symlink("real", path); err != nil {
 		t.Fatal(err)
 	}
-	refused("a link to what others may write")
+	refused("a link to what everybody may write")
 	if err := os.Chmod("real", 0o644); err != nil {
 		t.Fatal(err)
 	}
