@@ -14,6 +14,7 @@ import (
 type compose struct {
 	Services map[string]struct {
 		Image   string   `json:"image"`
+		Build   any      `json:"build"`
 		Command []string `json:"command"`
 		Volumes []string `json:"volumes"`
 		Ports   []string `json:"ports"`
@@ -21,18 +22,42 @@ type compose struct {
 	Volumes map[string]any `json:"volumes"`
 }
 
-// deploy/compose.yaml shows the chart's dashboard and alerts: what it mounts is there, and
-// everything that has metrics is read.
-func TestComposeWatchesEverything(t *testing.T) {
-	const dir = "../deploy"
+func readCompose(t *testing.T, dir string) (c compose) {
+	t.Helper()
 	file, err := os.ReadFile(dir + "/compose.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var c compose
 	if err := yaml.Unmarshal(file, &c); err != nil {
 		t.Fatal(err)
 	}
+	return c
+}
+
+// Services that build an image of one name are built at the same time, and all but one of them may
+// fail: "already exists". Whoever does not build it finds it built.
+func TestComposeBuildsItsImageOnce(t *testing.T) {
+	c := readCompose(t, "../deploy")
+	image := c.Services["migrate"].Image // before all who wait for it
+	users := 0
+	for name, s := range c.Services {
+		if s.Image == image {
+			users++
+		}
+		if (s.Build != nil) != (name == "migrate") {
+			t.Errorf("%s: builds %v", name, s.Build)
+		}
+	}
+	if users < 2 {
+		t.Errorf("%d services have the image", users)
+	}
+}
+
+// deploy/compose.yaml shows the chart's dashboard and alerts: what it mounts is there, and
+// everything that has metrics is read.
+func TestComposeWatchesEverything(t *testing.T) {
+	const dir = "../deploy"
+	c := readCompose(t, dir)
 	var serving []string
 	for name, s := range c.Services {
 		for _, v := range s.Volumes {
