@@ -82,7 +82,7 @@ func await[Q, A any](ctx context.Context, q *queue[question[Q, A]], asked Q) (an
 	case <-answered:
 		return given, failure
 	case <-ctx.Done():
-		return answer, ctx.Err()
+		return answer, context.Cause(ctx)
 	case <-q.over:
 	}
 	select {

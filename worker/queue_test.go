@@ -39,3 +39,13 @@ func TestNobodyWaitsForALaneThatHasStopped(t *testing.T) {
 		t.Errorf("told %v, want %v", err, ErrDraining)
 	}
 }
+
+// What is logged of a tenure that was given up says why.
+func TestWhoeverIsToldToWaitNoLongerSaysWhy(t *testing.T) {
+	q := newQueue[question[string, string]]()
+	ctx, giveUp := context.WithCancelCause(t.Context())
+	giveUp(errAbandoned)
+	if _, err := await(ctx, &q, "asked"); !errors.Is(err, errAbandoned) {
+		t.Errorf("waited in vain: %v", err)
+	}
+}

@@ -192,6 +192,8 @@ func (o *takeover) evict(ctx context.Context, holder lockmgr.Holder, why signOfL
 	}
 	evicted, err := o.locks.Evict(ctx, holder)
 	switch {
+	case err != nil && ctx.Err() != nil: // the lock was had meanwhile
+		return false
 	case err != nil:
 		o.log.Warn("dead holder not evicted", "product", holder.Name, "holder", holder.Owner, "error", err)
 		return false

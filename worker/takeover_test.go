@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"net"
@@ -198,6 +199,28 @@ func TestProbeWaitsForNoNameServer(t *testing.T) {
 	case <-time.After(10 * probeTimeout):
 		answer()
 		t.Errorf("a probe of %v took %v; found %q at last", probeTimeout, 10*probeTimeout, <-found)
+	}
+}
+
+// evictingLate has the lock handed over while its holder is evicted.
+type evictingLate struct {
+	locks
+	had context.CancelFunc
+}
+
+func (e evictingLate) Evict(ctx context.Context, _ lockmgr.Holder) (bool, error) {
+	e.had()
+	return false, ctx.Err()
+}
+
+// A warning is for what an operator has to know.
+func TestEvictionThatCameTooLateIsNoWarning(t *testing.T) {
+	ctx, had := context.WithCancel(t.Context())
+	o := newTakeover(t, evictingLate{had: had})
+	var logged bytes.Buffer
+	o.log = hclog.New(&hclog.LoggerOptions{Output: &logged})
+	if o.evict(ctx, lockmgr.Holder{Name: "p"}, refused) || logged.Len() > 0 {
+		t.Errorf("evicted, or logged %q", logged.String())
 	}
 }
 
