@@ -99,7 +99,7 @@ func TestChangeWhoseConnectionBreaksInTheMiddle(t *testing.T) {
 func TestChangeWhoseAnswerIsLost(t *testing.T) {
 	dsn := localtest.Databases(t, "eu")["eu"]
 	direct, c := begun(t, dsn)
-	proxy := newDeafProxy(t, dsn)
+	proxy := newDeafProxy(t, dsn, 0)
 	s, err := Open(Config{Name: "eu", DSN: proxy.dsn})
 	if err != nil {
 		t.Fatal(err)
@@ -123,13 +123,14 @@ func TestChangeWhoseAnswerIsLost(t *testing.T) {
 }
 
 // deafProxy passes everything on, but while it is deaf it hangs up instead of passing on
-// that a transaction was committed.
+// that a transaction was committed. Whoever connects has to wait.
 type deafProxy struct {
 	dsn  string
 	deaf atomic.Bool
+	wait time.Duration
 }
 
-func newDeafProxy(t *testing.T, dsn string) *deafProxy {
+func newDeafProxy(t *testing.T, dsn string, wait time.Duration) *deafProxy {
 	t.Helper()
 	s, err := Open(Config{Name: "eu", DSN: dsn})
 	if err != nil {
@@ -142,7 +143,7 @@ func newDeafProxy(t *testing.T, dsn string) *deafProxy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &deafProxy{dsn: (&url.URL{
+	p := &deafProxy{wait: wait, dsn: (&url.URL{
 		Scheme: "postgres", User: url.UserPassword(config.User, config.Password),
 		Host: l.Addr().String(), Path: "/" + config.Database, RawQuery: "sslmode=disable",
 	}).String()}
@@ -162,6 +163,7 @@ func newDeafProxy(t *testing.T, dsn string) *deafProxy {
 
 func (p *deafProxy) serve(client net.Conn, address string) {
 	defer func() { _ = client.Close() }()
+	time.Sleep(p.wait) // the way
 	server, err := net.Dial("tcp", address)
 	if err != nil {
 		return

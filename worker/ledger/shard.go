@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -80,8 +79,7 @@ type Shard struct {
 	list *pgxpool.Pool // for what reads many rows
 	wary atomic.Int32  // batches yet to come that look out for what is stored
 
-	pinging sync.Mutex
-	pinger  *pgx.Conn // nil when there is none
+	pinger *pinger
 }
 
 // Open prepares a pool of connections. It does not connect: a shard that is
@@ -141,7 +139,7 @@ func Open(cfg Config) (*Shard, error) {
 		list.Close()
 		return nil, fmt.Errorf("shard %s: %w", cfg.Name, err)
 	}
-	return &Shard{name: cfg.Name, pool: pool, list: list}, nil
+	return &Shard{name: cfg.Name, pool: pool, list: list, pinger: newPinger(pool)}, nil
 }
 
 // maxLists is how many connections read many rows at the same time.
@@ -170,39 +168,7 @@ func (s *Shard) Close() {
 	}
 	s.pool.Close()
 	s.list.Close()
-	s.pinging.Lock()
-	defer s.pinging.Unlock()
-	s.hangUp()
-}
-
-// Ping asks the database for a sign of life. It does so on a connection of its
-// own: a wait for one of the pool would say nothing of the database.
-func (s *Shard) Ping(ctx context.Context) (err error) {
-	s.pinging.Lock()
-	defer s.pinging.Unlock()
-	if s.pinger != nil && s.pinger.Ping(ctx) == nil {
-		return nil
-	}
-	s.hangUp() // which says nothing yet: connections are cut for many reasons
-	cfg := s.pool.Config()
-	if err := cfg.BeforeConnect(ctx, cfg.ConnConfig); err != nil {
-		return s.readError("ping", err)
-	}
-	if s.pinger, err = pgx.ConnectConfig(ctx, cfg.ConnConfig); err == nil {
-		err = s.pinger.Ping(ctx)
-	}
-	return s.readError("ping", err)
-}
-
-// hangUp closes the connection of Ping. The caller holds pinging.
-func (s *Shard) hangUp() {
-	if s.pinger == nil {
-		return
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
-	defer cancel()
-	_ = s.pinger.Close(ctx)
-	s.pinger = nil
+	s.pinger.close()
 }
 
 // readError names the shard and the action, and turns "no row" into ErrNotFound.
